@@ -1,0 +1,52 @@
+# Every target is a line or two over an ordinary tool; `make setup` comes first by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Waiting OpenMP threads that spin make two busy cores several times slower.
+export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 0
+
+.PHONY: setup demo test lint format bench-demo bench-merge reference lock
+
+setup: .venv/installed  ## a virtual environment with the pinned dependencies
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: setup  ## the whole search on the embedded pair, then two models to take home
+	$(BIN)/snakemake --cores 2
+	$(BIN)/snakemake export --cores 2
+	$(BIN)/bambo summary results/demo
+
+test: setup  ## all tests: fast ones, then real runs of small workflows
+	$(BIN)/pytest
+
+lint: setup  ## format, lint, types, spelling, workflow lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/snakemake --lint
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+bench-demo: setup  ## block-wise search against grids, strategies and block counts; writes results/benchmarks
+	$(BIN)/python benchmarks/demo_search.py
+
+bench-merge: setup  ## merge throughput beside the floor of reading and writing
+	$(BIN)/python benchmarks/merge_throughput.py
+
+reference: setup  ## what is generated from code: config/README.md, config/schema.json, docs/rules.svg
+	$(BIN)/python -m bambo.config --write
+
+lock: setup  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	  --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu$$//' requirements.lock

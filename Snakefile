@@ -1,0 +1,60 @@
+# BAMBO: from two fine-tunes of one language model to a Pareto set of merged models.
+#
+# results/<run>/
+#   sources/<name>.json              fingerprint, architecture, dtype, layers                 sources.smk
+#   partition/differences.parquet    how much every layer differs (Eq. 4)                     partition.smk
+#   partition/blocks.json            the variables of every search
+#   endpoints/candidates.json        both pure sources: the ends of every objective           endpoints.smk
+#   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
+#   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
+#   search/<search>/complete-<iterations>         all evaluations of that budget are done
+#   candidates/<id>/recipe.json      one merge in full; written once, made by no rule         candidates.smk
+#   candidates/<id>/model/           the merged checkpoint, gone once scored
+#   candidates/<id>/scores.json      accuracy, tokens, errors
+#   tables/*.csv figures/*.svg       observations, fronts, hypervolume, selection             tables.smk
+#   models/<name>/                   chosen models, ready to serve                            export.smk
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# Not a plain `configfile:`, which would mix the demo's keys into a config given with --configfile.
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/partition.smk"
+include: "workflow/rules/endpoints.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/candidates.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/export.smk"
+
+
+# Seconds of work on small files: not worth a place in a cluster's queue.
+localrules:
+    all,
+    variables,
+    blocks,
+    endpoints,
+    normalisation,
+    propose,
+    complete,
+    tables,
+    figures,
+
+
+rule all:
+    """Search, tables and figures of every search in the config."""
+    default_target: True
+    input:
+        TABLES,
+        FIGURES,
+
+
+onsuccess:
+    print_summary()

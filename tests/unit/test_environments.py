@@ -1,0 +1,39 @@
+"""The conda environments are subsets of the one lock that `make setup` installs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)$")
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """name -> version of `name[extras]==version` lines; names in lower case with dashes."""
+    matches = [PIN.match(line.strip()) for line in lines]
+    return {match[1].lower().replace("_", "-"): match[2] for match in matches if match}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_environment_is_subset_of_lock(path: Path) -> None:
+    lock = pins((ROOT / "requirements.lock").read_text().splitlines())
+    [pip_part] = [
+        entry["pip"] for entry in yaml.safe_load(path.read_text())["dependencies"] if isinstance(entry, dict)
+    ]
+    environment = pins(pip_part)
+    assert len(environment) == len(pip_part), "every entry is pinned with =="
+    assert environment.items() <= lock.items()
+
+
+def test_lock_pins_every_direct_dependency_without_hashes_or_local_builds() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert "--hash" not in text
+    assert "+cpu" not in text
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.split(r"[\[<>=]", entry)[0].lower() for entry in direct}
+    assert names <= pins(text.splitlines()).keys()

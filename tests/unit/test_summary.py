@@ -1,0 +1,178 @@
+"""What the terminal shows: numbers of the tables, at most 110 columns, and only the warnings that are due."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bambo.errors import BadInput
+from bambo.pareto import hypervolume
+from bambo.report import summary, tables
+from bambo.search.presets import PRESETS
+from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, Frames, fake_run, frames
+
+
+def text_of(tables_of_run: Frames, gaps: tuple[str, ...] = (), front: str = "posterior") -> str:
+    return summary.front_text(*tables_of_run, gaps, Path("results/fake"), front)
+
+
+def test_every_model_of_the_front_with_its_weights():
+    lines = text_of(frames()).splitlines()
+    pareto = frames().pareto.query("search == 'blocks'")
+    observed = set(pareto.loc[pareto["front"] == "observed", "candidate"])
+    front = pareto[pareto["front"] == "posterior"]
+    head = next(line for line in lines if line.split()[:1] == ["candidate"])
+    assert head.split()[-8:] == ["embeddings", "0-1", "2-3", "4-5", "6-7", "8-9", "10-11", "head"]
+    start = lines.index(head) + 1
+    for line, row in zip(lines[start : start + len(front)], front.to_dict("records"), strict=True):
+        cells = line.replace("*", " ").split()
+        assert cells[0] == row["candidate"]
+        assert line.startswith("*") == (row["candidate"] in observed)
+        assert f"{row['accuracy']:.3f} ± " in line
+        assert cells[-8:] == [f"{w:.2f}" for w in json.loads(row["variables"]).values()]
+        assert cells[-9] == f"{row['tokens']:.1f}"
+    assert lines[start + len(front)] == ""
+
+
+def test_hypervolume_beside_what_it_is_compared_with():
+    course = frames().hypervolume.set_index("search")["hypervolume"]
+    text = text_of(frames())
+    assert "reference point (-0.1, -0.1)" in text
+    cells = {line.strip().split("  ")[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
+    front = frames().pareto.query("search == 'blocks' and front == 'posterior'")
+    means = front[["reasoning_posterior_mean", "efficiency_posterior_mean"]]
+    believed = hypervolume(means, REFERENCE_POINT)
+    assert cells["blocks"][1:] == ["16", f"{course['blocks'].iloc[-1]:.4f}", f"{believed:.4f}"]
+    assert cells["best single-weight grid"][3:5] == ["9", f"{course['best single-weight grid']:.4f}"]
+    assert cells["end points only"][-1] == "0.2100"
+
+
+def test_lines_fit_a_terminal_also_with_a_weight_a_layer():
+    table = frames()
+    names = [f"layers {layer}" for layer in range(38)]
+    wide = [
+        frame.assign(
+            variables=[
+                json.dumps(dict.fromkeys(names, 0.25)) if search == "blocks" else text
+                for search, text in zip(frame["search"], frame["variables"], strict=True)
+            ]
+        )
+        for frame in (table.observations, table.pareto)
+    ]
+    text = text_of(Frames(*wide, table.hypervolume, table.selection))
+    assert "lowest  mean  highest" in text
+    assert "0.25  0.25     0.25" in text
+    assert max(map(len, text.splitlines())) <= 110
+    assert max(map(len, text_of(table).splitlines())) <= 110
+
+
+def test_warnings_only_where_they_are_due():
+    table = frames()
+    failed = table.observations.query("status == 'failed'")["candidate"].item()
+    cut = table.observations.query("warning != ''")["candidate"].nunique()
+    models = table.observations["candidate"].nunique()
+    text = text_of(table, ("the gap of x is small",))
+    assert "  the gap of x is small\n" in text
+    assert f"{cut} of {models} models: over 5% of answers truncated" in text
+    assert f"candidate {failed} failed: out of memory" in text
+    clean = table.observations[table.observations["status"] == "ok"].assign(warning="")
+    assert "Warnings" not in text_of(table._replace(observations=clean))
+
+
+def test_chosen_models():
+    text = text_of(frames())
+    for row in frames().selection.to_dict("records"):
+        line = next(line for line in text.splitlines() if line.startswith(f"  {row['name']} "))
+        cells = [row["name"], row["candidate"], f"{row['accuracy']:.3f}", f"{row['tokens']:.1f}"]
+        assert line.split() == cells
+    assert "Chosen models" not in text_of(frames()._replace(selection=frames().selection.iloc[:0]))
+
+
+def test_single_weights_are_listed_only_without_other_searches():
+    table = frames()
+    assert "Pareto front of search single" not in text_of(table)
+    alone = [frame.query("search != 'blocks'") for frame in table[:3]]
+    assert "Pareto front of search single" in text_of(Frames(*alone, table.selection))
+
+
+def test_print_run_reads_what_was_written(tmp_path, capsys):
+    run_dir = fake_run(tmp_path / "run", iterations=0)
+    with pytest.raises(BadInput, match="run snakemake first"):
+        summary.print_run(run_dir)
+    for name, frame in frames()._asdict().items():
+        tables.write(run_dir / "tables" / name, frame)
+    summary.print_run(run_dir)
+    printed = capsys.readouterr().out
+    assert printed == summary.front_text(*frames(), [], run_dir) + "\n"
+
+
+def test_progress_line():
+    table = frames().observations
+    first = table[table["iteration"].fillna(0) < 1]
+    course = frames().hypervolume.query("search == 'blocks'")
+    own = first[first["search"] == "blocks"]
+    left = own["seconds"].mean() * (48 - 8) / 2
+    value = course["hypervolume"].iloc[7]
+    cut = (own["warning"] != "").sum()
+    assert summary.progress_line(first, "blocks", 48, REFERENCE_POINT, jobs=2) == (
+        f"blocks, iteration 0: 8 of 48 evaluations, hypervolume {value:.4f} ({value - 0.21:+.4f}), "
+        f"front of {course['front_size'].iloc[7]}, about {left:.0f} s left, "
+        f"{cut} with over 5% of answers truncated"
+    )
+    gain = course["hypervolume"].iloc[15] - course["hypervolume"].iloc[11]
+    last = summary.progress_line(table, "blocks", 16, REFERENCE_POINT)
+    assert last.startswith("blocks, iteration 2: 16 of 16 evaluations, ")
+    assert f"({gain:+.4f})" in last
+    assert " left" not in last
+    assert last.endswith("1 failed")
+
+
+def test_time_left_in_the_fitting_unit():
+    table = frames().observations
+    slow = table.assign(seconds=table["seconds"].where(table["seconds"].isna(), 90.0))
+    assert "about 48 min left" in summary.progress_line(slow, "blocks", 48, REFERENCE_POINT)
+    slow["seconds"] *= 100
+    assert "about 20.0 h left" in summary.progress_line(slow, "blocks", 48, REFERENCE_POINT, jobs=4)
+
+
+def test_progress_where_all_failed():
+    table = frames().observations.copy()
+    own = table["search"] == "blocks"
+    table.loc[own, "status"] = "failed"
+    table.loc[own, table.select_dtypes("float").columns] = np.nan
+    line = summary.progress_line(table, "blocks", 48, REFERENCE_POINT)
+    assert "hypervolume 0.2100 (+0.0000), front of 2" in line
+    assert " left" not in line
+
+
+def test_print_progress_as_it_stood_before_an_iteration(tmp_path, capsys):
+    run_dir = fake_run(tmp_path)
+    table = tables.observations(tables.read_run(run_dir, VARIABLES))
+    summary.print_progress(run_dir, "blocks", SETTINGS["blocks"], REFERENCE_POINT, before=2)
+    summary.print_progress(run_dir, "blocks", SETTINGS["blocks"], REFERENCE_POINT)
+    earlier = table[table["iteration"].fillna(0) < 2]
+    expected = [summary.progress_line(rows, "blocks", 48, REFERENCE_POINT) for rows in (earlier, table)]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned"),
+    [
+        (PRESETS["bambo-robust"], 48),
+        (PRESETS["bambo"], 88),
+        (PRESETS["model-grid"], 9),
+        ({**PRESETS["model-grid"], "weights": [0.5], "n_initial": None}, 1),
+        ({**PRESETS["bambo-robust"], "evaluations": 18}, 18),
+        ({**PRESETS["bambo-robust"], "evaluations": 100}, 48),
+    ],
+)
+def test_planned_evaluations(settings, planned):
+    assert summary.planned_evaluations(settings) == planned
+
+
+def test_frames_of_the_fake_run_have_what_these_tests_look_for():
+    table = frames().observations
+    assert (table["status"] == "failed").sum() == 1
+    assert (table["warning"] != "").any()
+    assert pd.api.types.is_integer_dtype(table["iteration"])

@@ -1,0 +1,3 @@
+"""BAMBO: Pareto sets of merged language models between capability and cost."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""`python -m bambo` is the command `bambo`."""
+
+from .cli import main
+
+main()

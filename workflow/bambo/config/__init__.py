@@ -1,0 +1,36 @@
+"""The config: typed and checked where it enters; behind this door there are plain values.
+
+`load` turns what was read from YAML into a `Config` or raises BadInput with one line that names the key.
+"""
+
+from .identity import (
+    changed_keys,
+    check_unchanged,
+    deciding,
+    evaluation_identity,
+    iterations,
+    run_settings,
+    search_settings,
+    settings_hash,
+)
+from .loading import load
+from .models import Config
+from .surroundings import check_blocks, check_paths, check_writable, is_hub_id, source_files
+
+__all__ = [
+    "Config",
+    "changed_keys",
+    "check_blocks",
+    "check_paths",
+    "check_unchanged",
+    "check_writable",
+    "deciding",
+    "evaluation_identity",
+    "is_hub_id",
+    "iterations",
+    "load",
+    "run_settings",
+    "search_settings",
+    "settings_hash",
+    "source_files",
+]

@@ -1,0 +1,147 @@
+"""What decides a candidate's score and a search's proposals."""
+
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..files import content_hash, file_hash
+from .errors import one_line, shown
+from .models import IDENTITY, Config, Evaluation
+
+# May change within a run: they say when a search ends, not what it proposes.
+BUDGET = ("iterations", "evaluations", "stop")
+
+
+def search_settings(config: Config, search: str) -> dict[str, Any]:
+    """Settings of a search with all keys filled: its own, its preset's, and those of `blocks`.
+
+    `strategy` says how to cut at every granularity ("layer" and "model" are strategies, too); `n_blocks` is
+    None where that leaves no choice, `n_initial` the number of weights of a grid.
+    """
+    settings = config.searches[search].model_dump(exclude={"preset"})
+    if settings["granularity"] != "block":
+        settings["strategy"] = settings["granularity"]
+    elif settings["strategy"] is None:
+        settings["strategy"] = config.blocks.strategy
+    if settings["strategy"] in ("layer", "model"):
+        settings["n_blocks"] = None
+    elif settings["n_blocks"] is None:
+        settings["n_blocks"] = config.blocks.n_blocks
+    if settings["initial"] == "grid":
+        settings["n_initial"] = len(settings["weights"])
+    else:
+        settings["weights"] = None
+    return settings
+
+
+def iterations(config: Config, search: str) -> int:
+    """Iterations within a search's budget: fewer than `iterations` where `evaluations` runs out before."""
+    settings = search_settings(config, search)
+    if settings["evaluations"] is None:
+        return settings["iterations"]
+    left = settings["evaluations"] - settings["n_initial"]
+    return min(settings["iterations"], ceil(left / settings["batch_size"]))
+
+
+def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
+    """The evaluation part of a recipe: settings marked as identity, and where the data lies.
+
+    End points are asked `end_point_repeats` times as often where answers are drawn. A task holds its own
+    overrides, and `max_tokens` always; `data_hash` and `task_hash` are the sha256 of a local benchmark file
+    and of a task file of one's own.
+
+    BadInput: one of these files cannot be read.
+    """
+    evaluation = config.evaluation
+    fields = Evaluation.model_fields.items()
+    marked = {key for key, field in fields if field.json_schema_extra == IDENTITY}
+    settings = evaluation.model_dump(include=marked)
+    settings["sampling"] = evaluation.sampling.model_dump(exclude_none=True)
+    factor = settings.pop("end_point_repeats")
+    factor = factor if end_point and evaluation.sampling.do_sample else 1
+    settings["repeats"] *= factor
+    max_tokens = settings.pop("max_tokens")
+    settings["tasks"] = {}
+    for name, task in evaluation.tasks.items():
+        entry = task.model_dump(exclude_none=True)
+        entry.setdefault("max_tokens", max_tokens)
+        if task.repeats is not None:
+            entry["repeats"] = task.repeats * factor
+        if task.data is not None:
+            entry["data_hash"] = _hash(f"evaluation.tasks.{name}.data", task.data)
+        if task.task.endswith((".yaml", ".yml")):
+            entry["task_hash"] = _hash(f"evaluation.tasks.{name}.task", task.task)
+        settings["tasks"][name] = entry
+    return settings
+
+
+def _hash(key: str, path: str) -> str:
+    try:
+        return file_hash(Path(path))
+    except OSError as error:
+        text = f"{key}: cannot read {path} ({error.strerror}), expected a file"
+        raise BadInput(f"{text}; correct the path") from None
+
+
+def run_settings(config: Config) -> dict[str, Any]:
+    """All settings that every candidate of a run shares, by dotted key; JSON-able.
+
+    Benchmarks stand for their contents, wherever they lie; sources for what the config calls them, since it
+    does not know their fingerprints.
+    """
+    evaluation = evaluation_identity(config, end_point=False)
+    for task in evaluation["tasks"].values():
+        task.pop("data", None)
+    if config.evaluation.sampling.do_sample:
+        evaluation["end_point_repeats"] = config.evaluation.end_point_repeats
+    sources = {name: source.model_dump() for name, source in config.sources.items()}
+    tables = {"sources": sources, "files_from": config.files_from, "evaluation": evaluation}
+    # The order of the sources counts: weights are the first one's.
+    return {"sources": list(config.sources)} | _flat(tables)
+
+
+def deciding(config: Config, search: str) -> dict[str, Any]:
+    """All settings that decide a search's proposals, by dotted key, JSON-able; no budget and no stop rule."""
+    settings = search_settings(config, search)
+    all_tasks = list(config.evaluation.tasks)
+    tables: dict[str, Any] = {
+        "blocks": {"norm": config.blocks.norm},
+        "searches": {search: {key: value for key, value in settings.items() if key not in BUDGET}},
+        "objectives": {
+            name: {**objective.model_dump(), "benchmarks": objective.benchmarks or all_tasks}
+            for name, objective in config.objectives.items()
+        },
+    }
+    if settings["reference"] == "fixed":
+        tables["reference_point"] = config.reference_point
+    return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def settings_hash(decided_by: dict[str, Any]) -> str:
+    """The hash that a search carries, of what `deciding` gives."""
+    return content_hash(decided_by)
+
+
+def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Dotted keys whose values differ or that only one side has, in the order of the new settings."""
+    return [key for key in {**new, **old} if key not in old or key not in new or old[key] != new[key]]
+
+
+def check_unchanged(place: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Check that what was begun goes on with the same settings; BadInput names the place and what changed."""
+    changes = [f"{key}: {_shown(old, key)} -> {_shown(new, key)}" for key in changed_keys(old, new)]
+    if changes:
+        text = f"{place}: was started with other settings ({'; '.join(changes)})"
+        raise BadInput(one_line(f"{text}; set them back, or give the run another name"))
+
+
+def _shown(settings: dict[str, Any], key: str) -> str:
+    return shown(settings[key]) if key in settings else "not there"

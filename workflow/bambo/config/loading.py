@@ -1,0 +1,153 @@
+"""Reading a config, and checking its tables against each other."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from .errors import Location, Problem, bad_input, found, nearest, schema_problems
+from .models import Config, Search
+
+# Names that the tables use themselves: columns beside the objectives', rows beside the searches'.
+COLUMNS = {
+    *["search", "iteration", "candidate", "origin", "variables", "accuracy", "tokens", "seconds", "status"],
+    *["peak_memory_gb", "reason", "warning", "front", "found_by", "name", "preference", "evaluations"],
+    *["hypervolume", "front_size", "reference_point"],
+}
+ROWS = {"reference", "all"}
+
+
+def load(given: Any) -> Config:
+    """Check a config as it was read from YAML, and fill in what it omits.
+
+    Raises BadInput: one line that names the first wrong key in the order of the config and counts the others.
+    """
+    try:
+        config = Config.model_validate(given)
+    except ValidationError as error:
+        raise bad_input(schema_problems(error), given) from None
+    problems = [*_sources(config), *_objectives(config), *_limits(config), *_sampling(config)]
+    for name, search in config.searches.items():
+        problems += _search(name, search, set(given["searches"][name]))
+    if problems:
+        raise bad_input(problems, given)
+    return config
+
+
+def _sources(config: Config) -> Iterator[Problem]:
+    names = list(config.sources)
+    first, second = list(config.sources.values())[:2]
+    if len(names) > 2:
+        text = (
+            f"found {len(names)} ({', '.join(names)}), expected 2, since one weight a block mixes two models"
+        )
+        yield ("sources",), f"{text}; remove the others"
+    if first == second:
+        yield ("sources", names[1]), f"found the model of sources.{names[0]} again, expected another"
+    if config.files_from not in names:
+        yield (
+            ("files_from",),
+            f"found {found(config.files_from)}, which is no source{nearest(config.files_from, names)}",
+        )
+
+
+def _objectives(config: Config) -> Iterator[Problem]:
+    sources, tasks = list(config.sources), list(config.evaluation.tasks)
+    for name, objective in config.objectives.items():
+        place: Location = ("objectives", name)
+        if name in COLUMNS:
+            yield place, "the tables have a column of this name; give the objective another"
+        for key, source in (("expert", objective.expert), ("base", objective.base)):
+            if source not in sources:
+                yield (*place, key), f"found {found(source)}, which is no source{nearest(source, sources)}"
+        if objective.expert == objective.base:
+            yield (
+                (*place, "base"),
+                f"found {found(objective.base)}, which is also the expert, expected the other source",
+            )
+        for i, task in enumerate(objective.benchmarks or []):
+            if task not in tasks:
+                yield (
+                    (*place, "benchmarks", i),
+                    f"found {found(task)}, which is no task{nearest(task, tasks)}",
+                )
+
+
+def _limits(config: Config) -> Iterator[Problem]:
+    per_task = ("accuracy", "tokens", "truncated")
+    metrics = ["accuracy", "tokens", "seconds", "peak_memory_gb", *config.objectives]
+    metrics += [f"{task}.{metric}" for task in config.evaluation.tasks for metric in per_task]
+    for metric, limit in config.selection.limits.items():
+        place = ("selection", "limits", metric)
+        if metric not in metrics:
+            yield place, f"unknown metric{nearest(metric, metrics)}"
+        if limit.min is None and limit.max is None:
+            yield place, "found neither min nor max, expected one or both; add it"
+        elif limit.min is not None and limit.max is not None and limit.min > limit.max:
+            yield place, f"found min {limit.min:g} above max {limit.max:g}, expected them the other way round"
+
+
+def _sampling(config: Config) -> Iterator[Problem]:
+    evaluation = config.evaluation
+    draws = evaluation.sampling.do_sample
+    for key, value in evaluation.sampling.model_dump(exclude={"do_sample"}).items():
+        place: Location = ("evaluation", "sampling", key)
+        # Engines differ in what they take from a checkpoint when they are not told.
+        if draws and value is None:
+            yield place, "missing, expected a number since do_sample is true; add it (see config/README.md)"
+        if not draws and value is not None:
+            text = f"found {found(value)}, expected null since do_sample is false"
+            yield place, f"{text}; remove it or set do_sample: true"
+    repeats: dict[Location, int | None] = {("evaluation", "repeats"): evaluation.repeats}
+    for name, task in evaluation.tasks.items():
+        repeats["evaluation", "tasks", name, "repeats"] = task.repeats
+    for place, count in repeats.items():
+        if not draws and count not in (None, 1):
+            text = f"found {count}, expected 1 since do_sample is false"
+            yield place, f"{text} and every repeat would answer the same; lower it or set do_sample: true"
+
+
+def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:
+    """Problems of one search; `given` are the keys that its preset does not give."""
+    place = ("searches", name)
+    if name in ROWS:
+        yield place, "the tables have rows of this name; give the search another"
+    for key, text in [*_initial(search, given), *_budget(search)]:
+        yield (*place, key), text
+    for key in {"n_blocks", "strategy"} & given:
+        if search.granularity != "block" and getattr(search, key) is not None:
+            text = f"of no use with granularity: {search.granularity}, which has no blocks; remove it"
+            yield (*place, key), text
+    if search.raw_samples < search.restarts:
+        text = f"found {search.raw_samples}, expected at least the {search.restarts} of restarts; raise it"
+        yield (*place, "raw_samples"), text
+
+
+def _initial(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
+    if search.initial == "grid":
+        if search.weights is None:
+            yield "weights", "missing, expected a list of weights for initial: grid; add it"
+        if search.granularity != "model":
+            text = f"found grid with granularity: {search.granularity}, expected granularity: model"
+            yield "initial", f"{text}, since a grid has one weight for the whole model"
+        if "n_initial" in given:
+            yield "n_initial", "of no use with initial: grid, which evaluates its weights; remove it"
+        return
+    if search.n_initial < 3:
+        text = f"found {search.n_initial}, expected at least 3 for both sources and their balance"
+        yield "n_initial", f"{text}; raise it"
+    if "weights" in given and search.weights is not None:
+        yield "weights", "of no use with initial: warm-start; remove it or set initial: grid"
+
+
+def _budget(search: Search) -> Iterator[tuple[str, str]]:
+    if search.evaluations is None:
+        return
+    n_initial = len(search.weights or []) if search.initial == "grid" else search.n_initial
+    left = search.evaluations - n_initial
+    if left < 0:
+        text = f"found {search.evaluations}, expected at least {n_initial}, the initial evaluations"
+        yield "evaluations", f"{text}; raise it"
+    elif search.iterations > 0 and search.batch_size > left:
+        text = f"found {search.batch_size}, a batch larger than the budget: after the initial evaluations"
+        yield "batch_size", f"{text} {left} of {search.evaluations} are left; lower it or raise evaluations"

@@ -1,0 +1,285 @@
+"""The config as typed tables.
+
+What is to say about a key (type, bounds, default, meaning, whether it belongs to a candidate's identity)
+is said here once: messages, key reference and JSON schema are made from it.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..search.presets import PRESETS
+
+DEFAULT_PRESET: Final = "bambo-robust"
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Strategy = Literal["hybrid", "variance", "balance", "uniform", "layer", "model"]
+
+# Marks a setting that determines a candidate's scores; the others say how or where they are computed.
+IDENTITY: dict[str, Any] = {"identity": True}
+
+
+class Table(BaseModel):
+    # Strict, since YAML has types of its own: the text "10" where a number belongs is a mistake.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Source(Table):
+    model: Text = Field(
+        description="Folder of a Hugging Face checkpoint (safetensors), or hub id `org/name`."
+    )
+    revision: Text | None = Field(
+        default=None, description="Commit, tag or branch of a hub id; null is the newest. Not for a folder."
+    )
+
+
+class Blocks(Table):
+    n_blocks: Count = Field(default=6, description="Blocks of consecutive layers; at most one a layer.")
+    strategy: Strategy = Field(
+        default="hybrid",
+        description="How the layers are cut. `hybrid` weighs layers that are alike within a block against "
+        "blocks that differ equally much between the sources; `variance` and `balance` take one of the two; "
+        "`uniform` makes blocks of equal length, `layer` one a layer, `model` one weight for everything.",
+    )
+    norm: int = Field(
+        default=2, ge=1, le=2, description="p of the p-norm by which the sources differ in a layer."
+    )
+
+
+class Stop(Table):
+    growth: float = Field(ge=0, description="Stop when hypervolume grew by no more than this share ...")
+    iterations: Count = Field(description="... over this many iterations.")
+
+
+class Search(Table):
+    """A preset with the given keys on top: every key is filled."""
+
+    # Not required of the user: the preset has them.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[]))
+
+    preset: Literal["bambo-robust", "bambo", "model-grid"] = Field(
+        default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
+    )
+    granularity: Literal["block", "layer", "model"] = Field(
+        description="What has a weight of its own: each block or each layer (with embeddings and head beside "
+        "them), or the model as a whole."
+    )
+    method: Literal["linear"] = Field(description="How the sources are merged; `linear` interpolates.")
+    n_blocks: Count | None = Field(description="Takes the place of `blocks.n_blocks`; null keeps that.")
+    strategy: Strategy | None = Field(description="Takes the place of `blocks.strategy`; null keeps that.")
+    fold: bool = Field(
+        description="Join a variable that moves less than 0.1 % of the sources' difference to its neighbour, "
+        "rather than warn."
+    )
+    initial: Literal["warm-start", "grid"] = Field(
+        description="What is evaluated first: `warm-start` takes both sources, their balance, then scrambled "
+        "Sobol points; `grid` takes `weights`."
+    )
+    n_initial: Count = Field(description="Evaluations of a warm start, at least 3; of no use with a grid.")
+    weights: Annotated[list[Share], Field(min_length=1)] | None = Field(
+        description="Weights of the first source that a grid evaluates."
+    )
+    iterations: CountOrZero = Field(description="Iterations after the initial evaluations.")
+    batch_size: Count = Field(description="Candidates proposed in an iteration.")
+    evaluations: Count | None = Field(
+        description="Most evaluations in all; the last batch is cut to fit. Null sets no limit."
+    )
+    kernel: Literal["rbf", "matern52"] = Field(
+        description="Kernel of the Gaussian process of each objective; one lengthscale a variable."
+    )
+    lengthscale_prior: Literal["dimension-scaled", "none"] = Field(
+        description="Prior of the lengthscales; `dimension-scaled` expects longer ones of more variables."
+    )
+    noise: Literal["known", "inferred"] = Field(
+        description="`known` is what would change if an evaluation was repeated; `inferred` fits a variance."
+    )
+    noise_share: Share = Field(
+        description="Share of the binomial variance that is taken as known noise where nothing was repeated."
+    )
+    acquisition: Literal["qlognehvi", "qlogehvi", "qehvi"] = Field(description="What proposals maximise.")
+    reference: Literal["fixed", "worst"] = Field(
+        description="Reference point of the acquisition: `reference_point`, or the worst values observed. "
+        "Tables always take `reference_point`."
+    )
+    mc_samples: Count = Field(description="Base samples of the acquisition (Sobol).")
+    restarts: Count = Field(description="Starting points of the acquisition's optimiser.")
+    raw_samples: Count = Field(description="Points to choose the starting points from; at least `restarts`.")
+    seed: Seed = Field(description="Seed of all random choices of the search.")
+    stop: Stop | None = Field(description="When to stop before the budget is used; null is never.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        # An unknown preset is reported as such; the default's settings keep all else from being missing, too.
+        name = given.get("preset")
+        return {**PRESETS[name if name in list(PRESETS) else DEFAULT_PRESET], **given}
+
+
+class Sampling(Table):
+    do_sample: bool = Field(default=False, description="Draw tokens; false takes the likeliest one (greedy).")
+    temperature: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Needed to draw.")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Needed to draw; 1 is off."
+    )
+    top_k: CountOrZero | None = Field(default=None, description="Needed to draw; 0 is off.")
+    min_p: Share | None = Field(default=None, description="Needed to draw; 0 is off.")
+
+
+class Task(Table):
+    task: Text = Field(
+        description="Name of a task of lm-evaluation-harness, or path to a task file of your own (.yaml)."
+    )
+    data: Text | None = Field(
+        default=None,
+        description="Local file of questions (csv, json, jsonl, parquet); null takes the task's own data.",
+        json_schema_extra={"identity": False},  # where it lies; its contents are
+    )
+    prompt: Text | None = Field(
+        default=None, description="Prompt, a template over the data's columns; null takes the task's own."
+    )
+    scoring: Literal["boxed", "stock"] = Field(
+        default="boxed",
+        description="How answers are read: from the last `\\boxed{}`, or as the task itself does.",
+    )
+    max_tokens: Count | None = Field(default=None, description="Takes the place of `evaluation.max_tokens`.")
+    repeats: Count | None = Field(default=None, description="Takes the place of `evaluation.repeats`.")
+    limit: Count | None = Field(default=None, description="Takes the place of `evaluation.limit`.")
+
+
+class Evaluation(Table):
+    engine: Literal["hf"] = Field(
+        default="hf", description="What generates; `hf` is transformers.", json_schema_extra=IDENTITY
+    )
+    python: Text | None = Field(
+        default=None, description="Another interpreter for evaluation jobs; null takes the workflow's."
+    )
+    device: Text = Field(default="cpu", description="Device of torch: `cpu`, `cuda`, `cuda:1`, ...")
+    batch_size: Count = Field(default=32, description="Questions answered together.")
+    threads: Count = Field(default=1, description="CPU threads of an evaluation.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Number format in which the model runs.", json_schema_extra=IDENTITY
+    )
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the answers, the same for every candidate.",
+        json_schema_extra=IDENTITY,
+    )
+    repeats: Count = Field(
+        default=1, description="Answers to a question; more than 1 only if drawn.", json_schema_extra=IDENTITY
+    )
+    end_point_repeats: Count = Field(
+        default=4,
+        description="Multiplies `repeats` for the two sources, which set the scale of the objectives; only "
+        "if answers are drawn.",
+        json_schema_extra=IDENTITY,
+    )
+    limit: Count | None = Field(
+        default=None,
+        description="Questions of each task, the first ones; null is all.",
+        json_schema_extra=IDENTITY,
+    )
+    max_tokens: Count = Field(
+        default=32768,
+        description="Longest answer (tokens); what is longer is cut.",
+        json_schema_extra=IDENTITY,
+    )
+    sampling: Sampling = Field(
+        default=Sampling(), description="How tokens are chosen.", json_schema_extra=IDENTITY
+    )
+    tasks: dict[Name, Task] = Field(min_length=1, description="The benchmarks.", json_schema_extra=IDENTITY)
+
+
+class Objective(Table):
+    metric: Literal["accuracy", "tokens"] = Field(
+        description="What is measured: share of right answers, or tokens of an answer (mean)."
+    )
+    expert: Name = Field(description="The source that scores 1.")
+    base: Name = Field(description="The source that scores 0.")
+    benchmarks: Annotated[list[Name], Field(min_length=1)] | None = Field(
+        default=None, description="Tasks over which the mean is taken; null is all."
+    )
+
+
+class Limit(Table):
+    min: float | None = Field(default=None, description="Smallest value.")
+    max: float | None = Field(default=None, description="Largest value.")
+
+
+class Selection(Table):
+    front: Literal["posterior", "observed"] = Field(
+        default="posterior", description="Front to choose from: by the surrogate's mean, or as measured."
+    )
+    divisions: Count = Field(default=10, description="Divisions of the Das-Dennis preference vectors.")
+    nearest: Count = Field(
+        default=3, description="Models nearest to a preference, of which the best one is chosen."
+    )
+    limits: dict[Text, Limit] = Field(
+        default={},
+        description="What a chosen model must keep to: bounds on `accuracy`, `tokens`, `seconds`, "
+        "`peak_memory_gb`, an objective, or a benchmark's `<b>.accuracy`, `<b>.tokens`, `<b>.truncated`.",
+    )
+    export: CountOrZero = Field(default=2, description="Models that the target `export` writes.")
+
+
+class Job(Table):
+    mem_mb: Count = Field(default=2000, description="Memory (MB).")
+    runtime: Count = Field(default=30, description="Longest run time (minutes).")
+
+
+class MergeJob(Job):
+    threads: Count = Field(default=2, description="CPU threads.")
+
+
+class EvaluateJob(Job):
+    gpu: CountOrZero = Field(default=0, description="GPUs.")
+
+
+class Resources(Table):
+    merge: MergeJob = Field(default=MergeJob(), description="A merge, or another walk through all weights.")
+    evaluate: EvaluateJob = Field(
+        default=EvaluateJob(), description="An evaluation; its threads are `evaluation.threads`."
+    )
+    propose: Job = Field(default=Job(), description="A proposal; it has one thread.")
+
+
+class Config(Table):
+    """The config of a BAMBO run."""
+
+    run: RunName = Field(description="Name of the run, whose results lie in `results/<run>/`.")
+    sources: dict[Name, Source] = Field(
+        min_length=2,
+        description="The two models to merge. The weights that are searched, 0 to 1, are the first one's.",
+    )
+    base: Source | None = Field(
+        default=None,
+        description="The model that both were trained from, for methods on task vectors; unused by `linear`.",
+    )
+    files_from: Name = Field(
+        description="The source from which all merged models get config, tokenizer, chat template and "
+        "generation config."
+    )
+    reference_point: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        default=[-0.1, -0.1],
+        description="Where hypervolume is measured from, in the order and the unit of the objectives (0 is "
+        "the base, 1 the expert).",
+    )
+    blocks: Blocks = Field(
+        default=Blocks(), description="How layers are joined to blocks that share a weight."
+    )
+    searches: dict[Name, Search] = Field(min_length=1, description="The searches; they share evaluations.")
+    evaluation: Evaluation = Field(description="How a model is scored.")
+    objectives: dict[Name, Objective] = Field(
+        min_length=2, max_length=2, description="The two objectives, both maximised."
+    )
+    selection: Selection = Field(
+        default=Selection(), description="Which models of the Pareto set are chosen."
+    )
+    resources: Resources = Field(default=Resources(), description="What a job may take.")

@@ -1,0 +1,120 @@
+"""Reading the JSON schema of the config: which keys there are, and what each expects, in words."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from .models import Config
+
+Node = dict[str, Any]
+Key = str | int
+
+
+@cache
+def config_schema() -> Node:
+    """JSON schema of the config (draft 2020-12)."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def resolved(node: Node) -> Node:
+    """The node itself, or the table that it refers to; `X or null` gives X."""
+    node = next((option for option in node.get("anyOf", []) if option.get("type") != "null"), node)
+    if "$ref" in node:
+        return config_schema()["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node
+
+
+def child(node: Node, key: Key) -> Node:
+    """What belongs under a key (or an index) of a table or list that the schema knows."""
+    node = resolved(node)
+    if node["type"] == "array":
+        return node["items"]
+    if "properties" in node:
+        return node["properties"][key]
+    return named_entries(node)[1]
+
+
+def named_entries(node: Node) -> tuple[str, Node]:
+    """Pattern of the names, and schema of an entry, of a table whose keys are the user's names."""
+    if "patternProperties" in node:
+        return next(iter(node["patternProperties"].items()))
+    return "", node["additionalProperties"]
+
+
+def node_at(location: Sequence[Key]) -> Node:
+    node = config_schema()
+    for key in location:
+        node = child(node, key)
+    return node
+
+
+class Row(NamedTuple):
+    key: str  # dotted, `<name>` for names that the user gives
+    node: Node
+    required: bool
+    identity: bool
+
+
+def rows(node: Node, prefix: str = "", identity: bool = False) -> Iterator[Row]:
+    """Every key under a table, in the order of the models."""
+    node = resolved(node)
+    if "properties" not in node:
+        yield from rows(named_entries(node)[1], f"{prefix}<name>.", identity)
+        return
+    for key, value in node["properties"].items():
+        marked = value.get("identity", identity)
+        yield Row(f"{prefix}{key}", value, key in node.get("required", []), marked)
+        if resolved(value).get("type") == "object":
+            yield from rows(value, f"{prefix}{key}.", marked)
+
+
+def expectation(node: Node) -> str:
+    """What a value must be, in words: "a whole number of at least 1", "null or one of rbf, matern52"."""
+    if "anyOf" in node:
+        return f"null or {expectation(resolved(node))}"
+    node = resolved(node)
+    if "enum" in node:
+        return f"one of {', '.join(map(str, node['enum']))}"
+    if "const" in node:
+        return str(node["const"])
+    match node["type"]:
+        case "integer":
+            return "a whole number" + _bounds(node)
+        case "number":
+            return "a number" + _bounds(node)
+        case "string":
+            return "text" + (characters(node["pattern"]) if "pattern" in node else "")
+        case "boolean":
+            return "true or false"
+        case "array":
+            return f"a list{_size(node, 'Items', 'item')}, each {expectation(node['items'])}"
+        case "object":
+            return f"a table{_size(node, 'Properties', 'entry')}"
+        case other:
+            return other
+
+
+def characters(pattern: str) -> str:
+    return f" like `{pattern.removeprefix('^').removesuffix('$')}`"
+
+
+def _bounds(node: Node) -> str:
+    low, above, high = (node.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if low is not None:
+        return f" of at least {low}" if high is None else f" from {low} to {high}"
+    if above is not None:
+        return f" above {above}" if high is None else f" above {above} and at most {high}"
+    return ""
+
+
+def _size(node: Node, what: str, unit: str) -> str:
+    low, high = node.get(f"min{what}"), node.get(f"max{what}")
+    if low is None:
+        return ""
+    return f" of {'' if low == high else 'at least '}{counted(low, unit)}"
+
+
+def counted(n: int, unit: str) -> str:
+    """1 entry, 2 entries."""
+    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    return f"{n} {unit if n == 1 else plural}"

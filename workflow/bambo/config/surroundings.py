@@ -1,0 +1,79 @@
+"""Checks of a config against the machine and the models."""
+
+import re
+import tempfile
+from pathlib import Path
+
+from ..errors import BadInput
+from .errors import Location, dotted, one_line, shown
+from .identity import search_settings
+from .models import Config, Source
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a source's `model` is `org/name` on the hub, and not a folder.
+
+    Where `org` is a folder, `name` is in it or misspelt.
+    """
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None and not Path(model).parent.exists()
+
+
+def source_files(config: Config, source: str) -> list[str]:
+    """The files of a source, by name; none for a hub id."""
+    model = config.sources[source].model
+    if is_hub_id(model):
+        return []
+    return sorted(
+        str(path) for path in Path(model).iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+
+
+def check_paths(config: Config) -> None:
+    """Check that models and benchmark files are there, seen from the working directory.
+
+    BadInput names key and path.
+    """
+    models: dict[Location, Source] = {("sources", name): source for name, source in config.sources.items()}
+    if config.base is not None:
+        models["base",] = config.base
+    for place, source in models.items():
+        if is_hub_id(source.model):
+            continue
+        if not Path(source.model).is_dir():
+            raise _missing((*place, "model"), source.model, "a folder, or a hub id org/name")
+        if source.revision is not None:
+            text = (
+                f"found {shown(source.revision)}, expected null, since a folder has no revisions; remove it"
+            )
+            raise BadInput(one_line(f"{dotted((*place, 'revision'))}: {text}"))
+    for name, task in config.evaluation.tasks.items():
+        if task.data is not None and not Path(task.data).is_file():
+            raise _missing(("evaluation", "tasks", name, "data"), task.data, "a file")
+
+
+def _missing(place: Location, path: str, expected: str) -> BadInput:
+    text = f"{dotted(place)}: found no {path} in {Path.cwd()}, expected {expected}; correct the path"
+    return BadInput(one_line(text))
+
+
+def check_blocks(config: Config, n_layers: int) -> None:
+    """Check that no search has more blocks than the models have layers; BadInput names the key."""
+    for name, search in config.searches.items():
+        n_blocks = search_settings(config, name)["n_blocks"]
+        if n_blocks is not None and n_blocks > n_layers:
+            key = "blocks.n_blocks" if search.n_blocks is None else f"searches.{name}.n_blocks"
+            raise BadInput(
+                f"{key}: found {n_blocks}, expected at most {n_layers}, the layers of the models; lower it"
+            )
+
+
+def check_writable(folder: Path) -> None:
+    """Check that one can write to a folder, or to where it is to be made; BadInput names the place."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        # By trying: permissions know nothing of read-only file systems.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        text = f"{folder}: cannot write to {place} ({error.strerror}), expected a folder to write to"
+        raise BadInput(f"{text}; change its permissions or work elsewhere") from None

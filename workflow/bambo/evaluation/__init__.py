@@ -1,0 +1,6 @@
+"""Scores of one model: lm-evaluation-harness with a language model that counts its tokens where they are made."""
+
+from .job import evaluate
+from .tasks import check_tasks
+
+__all__ = ["check_tasks", "evaluate"]

@@ -1,0 +1,141 @@
+"""The engine of transformers: `model.generate` on left-padded chunks."""
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..errors import BadInput
+from .engine import EvaluationFailed, Output
+
+
+class HFEngine:
+    def __init__(self, model_dir: Path, *, dtype: str, device: str, threads: int) -> None:
+        """Load model and tokenizer from a folder; BadInput where the folder lacks a part that scoring needs."""
+        torch.set_num_threads(threads)
+        if not (model_dir / "config.json").is_file():
+            raise BadInput(f"{model_dir}: no config.json, expected a model folder of Hugging Face")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise BadInput(f"evaluation.device: {device}, but torch finds no GPU; set it to cpu")
+        self.tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        if not self.tokenizer.chat_template:
+            raise BadInput(
+                f"{model_dir}: the tokenizer has no chat template; name a source that has one in files_from"
+            )
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+        self.model = model.to(device).eval()
+        self.device = torch.device(device)
+        self.context_length = getattr(self.model.config, "max_position_embeddings", None)
+        eos = self.model.generation_config.eos_token_id
+        eos = self.tokenizer.eos_token_id if eos is None else eos
+        if eos is None:
+            raise BadInput(
+                f"{model_dir}/generation_config.json: no eos_token_id, so no answer would end; add it"
+            )
+        self.eos = set(eos) if isinstance(eos, list) else {eos}
+        pad = self.tokenizer.pad_token_id
+        self.pad = min(self.eos) if pad is None else pad
+        # Nothing but what the recipe says: a checkpoint's own penalties and temperature would enter unseen.
+        self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.eos), pad_token_id=self.pad)
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_tokens: int, sampling: dict, seeds: Sequence[int]
+    ) -> list[Output]:
+        width = max(len(prompt) for prompt in prompts)
+        padding = [width - len(prompt) for prompt in prompts]
+        ids = [[self.pad] * gap + prompt for gap, prompt in zip(padding, prompts, strict=True)]
+        mask = [[0] * gap + [1] * (width - gap) for gap in padding]
+        finite = Finite()
+        try:
+            with torch.inference_mode():
+                output = self.model.generate(
+                    input_ids=torch.tensor(ids, device=self.device),
+                    attention_mask=torch.tensor(mask, device=self.device),
+                    max_new_tokens=max_tokens,
+                    do_sample=False,  # sampling is the last processor's noise
+                    logits_processor=LogitsProcessorList([finite, *sampler(sampling, seeds, self.device)]),
+                )
+        except torch.OutOfMemoryError:
+            raise EvaluationFailed(
+                f"out of memory on {self.device} with {len(prompts)} prompts at a time; lower evaluation.batch_size"
+            ) from None
+        if not finite:
+            raise EvaluationFailed(
+                "the model's logits are NaN or infinite; its weights or evaluation.dtype do not serve"
+            )
+        return [self._cut(row) for row in output[:, width:].tolist()]
+
+    def _cut(self, row: list[int]) -> Output:
+        """Without the padding that follows the end of the sequence."""
+        for place, token in enumerate(row):
+            if token in self.eos:
+                return Output(row[: place + 1], "eos")
+        return Output(row, "length")
+
+    def peak_memory_gb(self) -> float:
+        """Peak of the GPU's memory, on a CPU of the process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class Finite(LogitsProcessor):
+    """False once any logit was NaN or infinite; the flag stays on the device, so that no step waits for it."""
+
+    def __init__(self) -> None:
+        self.flag: torch.Tensor | bool = True
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.flag = self.flag & scores.isfinite().all()
+        return scores
+
+    def __bool__(self) -> bool:
+        return bool(self.flag)
+
+
+def sampler(sampling: dict, seeds: Sequence[int], device: torch.device) -> list[LogitsProcessor]:
+    """Processors after which the argmax is a draw from the model's distribution under `sampling`; none if greedy.
+
+    sampling: do_sample, and where true temperature, top_k (0: off), top_p (1: off), min_p (0: off), applied in this
+    order. seeds: one a row.
+    """
+    if not sampling["do_sample"]:
+        return []
+    warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling["temperature"]))]
+    if sampling["top_k"] > 0:
+        warpers.append(TopKLogitsWarper(sampling["top_k"]))
+    if sampling["top_p"] < 1:
+        warpers.append(TopPLogitsWarper(sampling["top_p"]))
+    if sampling["min_p"] > 0:
+        warpers.append(MinPLogitsWarper(sampling["min_p"]))
+    return [*warpers, GumbelNoise(seeds, device)]
+
+
+class GumbelNoise(LogitsProcessor):
+    """Adds standard Gumbel noise, each row from a generator of its own.
+
+    The argmax of logits + noise is an exact draw from their softmax (Gumbel-max trick), independent of what else is
+    in the batch; with equal seeds, models of similar distributions draw mostly equal tokens.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = torch.empty_like(scores)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores - noise.log()

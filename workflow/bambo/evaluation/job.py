@@ -1,0 +1,195 @@
+"""One evaluation from recipe and model to scores.json."""
+
+import importlib.metadata
+import json
+import math
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import BadInput
+from ..files import atomic, read_json, write_json, write_text
+from .engine import Engine, EvaluationFailed
+from .scores import benchmark_scores
+from .tasks import lm_eval_tasks
+
+if TYPE_CHECKING:
+    from .lm import CountingLM
+
+ENGINES = ("hf",)
+PACKAGES = ("lm_eval", "torch", "transformers")
+RECORD_COLUMNS = ("Record ID", "id")  # of GPQA and of most others
+
+
+def evaluate(
+    recipe: Mapping[str, Any],
+    model_dir: Path,
+    output_dir: Path,
+    *,
+    batch_size: int,
+    device: str = "cpu",
+    threads: int = 1,
+    engine: str = "hf",
+) -> dict[str, Any]:
+    """Score the model in `model_dir` as `recipe["evaluation"]` says; returns what scores.json holds.
+
+    Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
+    Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left; where
+    scores.json already holds the recipe's scores, they are returned as they are.
+
+    Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
+    """
+    finished = output_dir / "scores.json"
+    if (
+        finished.exists()
+        and (scores := read_json(finished)).get("status") == "ok"
+        and scores["id"] == recipe["id"]
+    ):
+        return scores
+    start, start_cpu = time.perf_counter(), time.process_time()
+    settings = recipe["evaluation"]
+    configs, tasks = _configs(settings)
+    lm = _language_model(
+        _load(engine, model_dir, dtype=settings["dtype"], device=device, threads=threads),
+        candidate=recipe["id"],
+        tasks=tasks,
+        seed=settings["seed"],
+        batch_size=batch_size,
+        answers=output_dir / "answers.jsonl",
+    )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    results = _ask(lm, configs, tasks, settings)
+    rows = _rows(results.pop("samples"), lm.rows, tasks)
+    benchmarks = {
+        name: benchmark_scores([row for row in rows if row["benchmark"] == name])
+        for name in settings["tasks"]
+    }
+    for name, scores in benchmarks.items():
+        if not math.isfinite(scores["accuracy"]):
+            raise EvaluationFailed(
+                f"evaluation.tasks.{name}: its accuracy is {scores['accuracy']}, which is no score"
+            )
+    _write_samples(output_dir / "samples.parquet", rows)
+    _write_results(output_dir / "lm_eval" / "results.json", results)
+    scores = {
+        "id": recipe["id"],
+        "status": "ok",
+        "benchmarks": benchmarks,
+        # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
+        "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
+        "generation_seconds": lm.cost["seconds"],
+        "cpu_seconds": time.process_time() - start_cpu + lm.stored_cost["cpu_seconds"],
+        "generation_cpu_seconds": lm.cost["cpu_seconds"],
+        "peak_memory_gb": lm.engine.peak_memory_gb(),
+        "versions": {"bambo": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    write_json(finished, scores)
+    lm.answers.unlink(missing_ok=True)
+    return scores
+
+
+def _configs(settings: Mapping[str, Any]) -> tuple[dict[str, dict], dict[str, tuple[str, int]]]:
+    """Task configs of the harness by its names for them, and which benchmark and repeat each name stands for."""
+    configs: dict[str, dict] = {}
+    tasks: dict[str, tuple[str, int]] = {}
+    for benchmark, task in settings["tasks"].items():
+        generation = {"until": [], "max_gen_toks": task["max_tokens"], **settings["sampling"]}
+        own = lm_eval_tasks(benchmark, task, task.get("repeats", settings["repeats"]), generation)
+        configs |= own
+        tasks |= {name: (benchmark, repeat) for repeat, name in enumerate(own)}
+    return configs, tasks
+
+
+def _ask(
+    lm: "CountingLM",
+    configs: dict[str, dict],
+    tasks: Mapping[str, tuple[str, int]],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """lm-eval's own results, its samples included."""
+    import lm_eval.evaluator
+    from lm_eval.tasks import TaskManager
+
+    random.seed(settings["seed"])  # a stock task may shuffle
+    loaded = TaskManager(include_defaults=False).load(list(configs.values()))
+    samples = {}
+    for name, task in loaded["tasks"].items():
+        task.set_fewshot_seed(settings["seed"])
+        limit = settings["tasks"][tasks[name][0]].get("limit", settings["limit"])
+        if limit is not None:
+            samples[name] = list(range(min(limit, len(task.eval_docs))))
+    # Not `simple_evaluate`, which spends over a CPU second on a description of the machine.
+    return lm_eval.evaluator.evaluate(
+        lm, loaded, samples=samples, apply_chat_template=True, fewshot_as_multiturn=True
+    )
+
+
+def _rows(
+    samples: Mapping[str, list[dict]], answers: Mapping, tasks: Mapping[str, tuple[str, int]]
+) -> list[dict]:
+    """One row an answer: what the harness scored beside what the language model counted."""
+    rows = []
+    for name, (benchmark, repeat) in tasks.items():
+        for sample in samples[name]:
+            if sample["filter"] != samples[name][0]["filter"]:
+                continue  # a stock task's other ways to read the same answers
+            correct = sample[sample["metrics"][0]]
+            if not isinstance(correct, int | float):
+                raise BadInput(
+                    f"evaluation.tasks.{benchmark}.scoring: the task's metric {sample['metrics'][0]} is no number a "
+                    "question; use boxed"
+                )
+            record = next(
+                (str(sample["doc"][column]) for column in RECORD_COLUMNS if column in sample["doc"]), None
+            )
+            answer = {key: value for key, value in answers[name, sample["doc_id"]].items() if key != "answer"}
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "question": sample["doc_id"],
+                    "record": record,
+                    "repeat": repeat,
+                    "correct": float(correct),
+                    "target": str(sample["target"]),
+                    **answer,
+                }
+            )
+    return rows
+
+
+def _write_samples(path: Path, rows: list[dict]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = dict.fromkeys(rows[0], pyarrow.string()) | {
+        "question": pyarrow.int64(),
+        "repeat": pyarrow.int64(),
+        "correct": pyarrow.float64(),
+        "output_tokens": pyarrow.int64(),
+        "prompt_tokens": pyarrow.int64(),
+    }
+    with atomic(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(columns)), temporary)
+
+
+def _write_results(path: Path, results: dict[str, Any]) -> None:
+    from lm_eval.utils import handle_non_serializable
+
+    write_text(path, json.dumps(results, indent=1, default=handle_non_serializable) + "\n")
+
+
+def _language_model(engine: Engine, **settings: Any) -> "CountingLM":
+    from .lm import CountingLM
+
+    return CountingLM(engine, **settings)
+
+
+def _load(engine: str, model_dir: Path, **settings: Any) -> Engine:
+    if engine == "hf":
+        from .hf import HFEngine
+
+        return HFEngine(model_dir, **settings)
+    raise BadInput(f"evaluation.engine: {engine!r}, expected one of {', '.join(ENGINES)}")

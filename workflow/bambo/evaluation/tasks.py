@@ -1,0 +1,217 @@
+"""Task files of lm-evaluation-harness, loaded and overridden: local data, another prompt, our scoring.
+
+This module imports neither torch, transformers nor the harness, so that tasks are checked in a fraction of a second
+before any job runs.
+"""
+
+import difflib
+import functools
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import BadInput
+from ..files import file_hash
+from .data import check_columns, read_rows
+from .extraction import boxed_match
+
+REQUEST = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+GPQA = "Idavidrein/gpqa"
+GPQA_OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
+GPQA_COLUMNS = {"Record ID", "Question", *GPQA_OPTIONS}
+GPQA_ADDED = {"choice1", "choice2", "choice3", "choice4", "choices", "answer"}
+
+
+def check_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the config's `evaluation.tasks` (name -> task, data, prompt, scoring) in under a CPU second.
+
+    Raises BadInput: unknown task (with the nearest known ones), a task that does not generate text, a benchmark file
+    that is missing, unreadable or lacks a column, a prompt that is no template.
+    """
+    for name, settings in tasks.items():
+        _override(_stock(name, settings["task"], resolve=False), name, settings)
+
+
+def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generation: dict) -> dict[str, dict]:
+    """Configs of lm-eval for one benchmark of a recipe: {the harness's name: config}, one a repeat.
+
+    Each repeat is a task of its own, so that the harness scores every answer with whatever filters and metric the
+    task has. generation: what the task's generation_kwargs become. Raises BadInput as `check_tasks` does, and where
+    the benchmark's file is no longer the one that the recipe was written for.
+    """
+    data = settings.get("data")
+    if data and file_hash(Path(data)) != settings.get("data_hash", file_hash(Path(data))):
+        raise BadInput(
+            f"evaluation.tasks.{name}.data: {data} has changed since the run began; restore the file"
+        )
+    config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
+    return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
+
+
+def _stock(name: str, task: str, resolve: bool) -> dict:
+    """The task file as lm-eval loads it, `include:` followed; functions stay names unless `resolve`."""
+    config = _yaml_loader().load_yaml(_task_file(name, task), resolve_func=resolve)
+    kind = config.get("output_type", "generate_until")
+    if not isinstance(config.get("task"), str) or "class" in config:
+        reason = "is a group of tasks or written in Python"
+    elif kind != "generate_until":
+        reason = f"is scored by {kind}, so it has no output tokens to count"
+    else:
+        return config
+    raise BadInput(
+        f"evaluation.tasks.{name}.task: {task!r} {reason}; expected one task that generates text (generate_until)"
+    )
+
+
+def _task_file(name: str, task: str) -> Path:
+    """The user's own file if `task` is a path to one, else lm-eval's `<task>.yaml`."""
+    if task.endswith((".yaml", ".yml")):
+        if Path(task).is_file():
+            return Path(task)
+        raise BadInput(f"evaluation.tasks.{name}.task: no file {task}; correct the path")
+    files = _stock_files()
+    if task in files:
+        return files[task]
+    nearest = ", ".join(difflib.get_close_matches(task, files, n=3, cutoff=0.5)) or "no name is near"
+    raise BadInput(
+        f"evaluation.tasks.{name}.task: lm-eval has no {task}.yaml (nearest: {nearest}); "
+        "expected the name of one of its task files or a path to your own"
+    )
+
+
+@functools.cache
+def _stock_files() -> dict[str, Path]:
+    folders = os.walk(_lm_eval() / "tasks")
+    return {
+        file.removesuffix(".yaml"): Path(folder, file)
+        for folder, _, files in folders
+        for file in files
+        if file.endswith(".yaml")
+    }
+
+
+def _lm_eval() -> Path:
+    spec = importlib.util.find_spec("lm_eval")
+    if spec is None or spec.origin is None:
+        raise BadInput("environment: lm_eval is not installed; install the pinned requirements")
+    return Path(spec.origin).parent
+
+
+@functools.cache
+def _yaml_loader() -> ModuleType:
+    """lm-eval's loader of task files, found by its path: importing the package around it costs a CPU second."""
+    path = _lm_eval() / "tasks" / "_yaml_loader.py"
+    spec = importlib.util.spec_from_file_location("bambo_lm_eval_yaml_loader", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _override(stock: dict, name: str, settings: Mapping[str, Any]) -> dict:
+    """The stock config with what the user's settings say; their benchmark file is read and checked."""
+    place = f"evaluation.tasks.{name}"
+    for key in ("doc_to_text", "doc_to_target"):
+        if not stock.get(key):
+            raise BadInput(f"{place}.task: the task file {settings['task']} has no {key}; add it")
+    config = {key: value for key, value in stock.items() if key != "use_prompt"}
+    config["num_fewshot"] = config.get("num_fewshot") or 0
+    scoring = settings.get("scoring", "boxed")
+    config["doc_to_text"] = settings.get("prompt") or _request(config["doc_to_text"], scoring)
+    gpqa = config.get("dataset_path") == GPQA
+    if gpqa:
+        config["process_docs"] = _gpqa_docs
+    elif callable(config.get("process_docs")):
+        # The harness calls it at each access: once shuffled, the questions must stay in their order.
+        config["process_docs"] = functools.cache(config["process_docs"])
+    if scoring == "boxed":
+        config.pop("process_results", None)
+        config["filter_list"] = [{"name": "boxed", "filter": [{"function": "take_first"}]}]
+        config["metric_list"] = [{"metric": boxed_match, "aggregation": "mean", "higher_is_better": True}]
+    columns = _variables(config["doc_to_text"], f"{place}.prompt")
+    columns |= _variables(config["doc_to_target"], f"{place}.task")
+    if settings.get("data"):
+        path = Path(settings["data"])
+        rows = read_rows(path, f"{place}.data")
+        if gpqa:
+            columns = GPQA_COLUMNS | columns - GPQA_ADDED
+        elif config.get("process_docs"):
+            columns = set()  # what it adds to a row cannot be known here
+        check_columns(rows, columns, f"{place}.data: {path}")
+        config |= _local_data(path, rows, config["num_fewshot"])
+    return config
+
+
+def _request(text: str | Callable, scoring: str) -> str | Callable:
+    """The stock prompt, which asks for no box; boxed scoring has to."""
+    if scoring != "boxed":
+        return text
+    if callable(text):
+        return lambda doc: text(doc) + REQUEST
+    return ("{{" + text + "}}" if text.isidentifier() else text) + REQUEST  # a bare name is a column
+
+
+def _variables(template: Any, place: str) -> set[str]:
+    """Columns that a prompt or a target reads; none where it is a function, whose needs are not known."""
+    if not isinstance(template, str) or template.startswith(
+        "/"
+    ):  # an unresolved function is an absolute path
+        return set()
+    if template.isidentifier():
+        return {template}
+    import jinja2.meta
+
+    try:
+        return jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
+    except jinja2.TemplateSyntaxError as error:
+        raise BadInput(f"{place}: {template!r} is no template of jinja2 ({error}); correct it") from None
+
+
+def _local_data(path: Path, rows: list[dict], num_fewshot: int) -> dict:
+    """Overrides that make `rows` the task's data, in memory: no cache of datasets is touched."""
+
+    def load(**_: Any) -> dict:
+        from datasets import Dataset
+
+        return {"test": Dataset.from_list(rows)}
+
+    return {
+        "custom_dataset": load,
+        "dataset_path": str(path),
+        "dataset_name": None,
+        "dataset_kwargs": None,
+        "training_split": None,
+        "validation_split": None,
+        "test_split": "test",
+        "fewshot_split": "test" if num_fewshot else None,
+    }
+
+
+def _gpqa_docs(dataset: Iterable[dict]) -> Any:
+    """Questions of GPQA with their options in an order that depends on the record alone.
+
+    The stock function shuffles with the global generator at each call, so that prompt and answer key may disagree.
+    """
+    from datasets import Dataset
+
+    return Dataset.from_list([doc | _gpqa_options(doc) for doc in dataset])
+
+
+def _gpqa_options(doc: dict) -> dict:
+    """Options and answer letter, in the order of the options' hashes: uniform over the orders."""
+    order = sorted(
+        range(4), key=lambda place: hashlib.sha256(f"{doc['Record ID']}|{place}".encode()).digest()
+    )
+    choices = [_clean(doc[GPQA_OPTIONS[place]]) for place in order]
+    letters = {f"choice{number}": choice for number, choice in enumerate(choices, 1)}
+    return letters | {"choices": choices, "answer": f"({'ABCD'[order.index(0)]})"}
+
+
+def _clean(text: str) -> str:
+    """An option as the stock task writes it."""
+    return text.strip().replace(" [title]", ". ").replace("  ", " ")

@@ -1,0 +1,270 @@
+"""The figures of a run: each function draws tables and returns a Figure, which `style.save` writes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from . import style, tables
+
+_OUTLINE: dict[str, Any] = {
+    "linestyle": "none",
+    "mfc": "none",
+    "mec": style.BLACK,
+    "mew": 0.9,
+    "markersize": 9,
+    "zorder": 6,
+}
+
+
+@style.styled
+def figure_objective_space(
+    observations: pd.DataFrame, pareto: pd.DataFrame, reference_point: Sequence[float]
+) -> Figure:
+    """All searches' models in the space of the two objectives, and beside it their accuracy against tokens.
+
+    Left: models as measured, the observed front of each search as a stair, the front by posterior mean as
+    outlines at the posterior means, the single weights for the whole model as a grey line. Right: the same
+    models by raw scores.
+    """
+    first, second = tables.objective_names(observations)[:2]
+    figure = style.new_figure(5.2)
+    left, right = figure.subplots(1, 2)
+    looks = _looks(observations)
+    raw = tables.with_raw_errors(observations)
+
+    for axes, (x, y) in [(left, (first, second)), (right, ("tokens", "accuracy"))]:
+        _draw_models(axes, raw, looks, x, y)
+    for search in tables.shown_searches(observations):
+        colour, marker = looks[search]
+        observed = _front(pareto, search, "observed")
+        left.plot(*_stairs(observed[first], observed[second]), color=colour, linewidth=1.3, zorder=4)
+        right.plot(observed["tokens"], observed["accuracy"], color=colour, linewidth=1.3, zorder=4)
+        for axes, (x, y) in [(left, (first, second)), (right, ("tokens", "accuracy"))]:
+            axes.plot(observed[x], observed[y], marker, color=colour, markersize=6, mew=0, zorder=5)
+        posterior = _front(pareto, search, "posterior")
+        means = [posterior[f"{name}_posterior_mean"] for name in (first, second)]
+        left.plot(*means, marker, **_OUTLINE)
+        right.plot(posterior["tokens"], posterior["accuracy"], marker, **_OUTLINE)
+    left.plot(*reference_point[:2], "+", color=style.BLACK, markersize=9, mew=1.2)
+    left.annotate("reference point", reference_point[:2], (6, -3), textcoords="offset points", fontsize=8)
+    left.set(
+        title="Objectives (0 = base, 1 = expert)",
+        xlabel=f"{first} (larger is better)",
+        ylabel=f"{second} (larger is better)",
+    )
+    right.set(
+        title="Raw scores (means over benchmarks)",
+        xlabel="output tokens an answer (fewer is better)",
+        ylabel="accuracy (share of questions)",
+    )
+    right.set_xlim(left=0)
+    figure.legend(handles=_legend(looks, observations), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _looks(observations: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    return style.looks(tables.search_names(observations), tables.single_weight_searches(observations))
+
+
+def _draw_models(
+    axes: Axes, observations: pd.DataFrame, looks: Mapping[str, tuple[str, str]], x: str, y: str
+) -> None:
+    ends = tables.end_points(observations)
+    singles = tables.single_weight_searches(observations)
+    error: dict[str, Any] = {"fmt": "none", "ecolor": style.LIGHT, "elinewidth": 0.8, "zorder": 1}
+    for search, (colour, marker) in looks.items():
+        rows = tables.members(observations, search)
+        axes.errorbar(rows[x], rows[y], rows[f"{y}_stderr"], rows[f"{x}_stderr"], **error)
+        if search in singles:
+            rows = rows.iloc[np.argsort(tables.weights(rows)[:, 0], kind="stable")]
+            axes.plot(rows[x], rows[y], color=colour, linewidth=1.2, zorder=2)
+        rows = rows[~rows["candidate"].isin(ends["candidate"])]
+        alpha = 0.9 if search in singles else 0.4
+        axes.plot(rows[x], rows[y], marker, color=colour, markersize=5, alpha=alpha, mew=0, zorder=3)
+    axes.plot(ends[x], ends[y], "*", color=style.BLACK, markersize=11, mew=0, zorder=7)
+    centre = ends[[x, y]].mean()
+    for source, end in ends.iterrows():
+        left, low = end[x] < centre[x], end[y] < centre[y]
+        axes.annotate(
+            str(source),
+            (end[x], end[y]),
+            (9 if left else -9, -7 if low else 7),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            va="top" if low else "bottom",
+            fontweight="bold",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            zorder=8,
+        )
+    axes.margins(0.08)
+
+
+def _front(pareto: pd.DataFrame, search: str, front: str) -> pd.DataFrame:
+    return pareto[(pareto["search"] == search) & (pareto["front"] == front)]
+
+
+def _stairs(x: pd.Series, y: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the boundary of what a front dominates, both coordinates being maximised."""
+    order = np.argsort(x.to_numpy(float), kind="stable")
+    return np.repeat(x.to_numpy(float)[order], 2)[:-1], np.repeat(y.to_numpy(float)[order], 2)[1:]
+
+
+def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) -> list[Line2D]:
+    singles = tables.single_weight_searches(observations)
+    handles = []
+    for search, (colour, marker) in sorted(looks.items(), key=lambda item: item[0] in singles):
+        point: dict[str, Any] = {"color": colour, "marker": marker, "mew": 0}
+        if search in singles:
+            handles.append(
+                Line2D([], [], **point, lw=1.2, label=f"{search} (one weight for the whole model)")
+            )
+        else:
+            handles.append(Line2D([], [], **point, ls="none", alpha=0.4, label=search))
+        if search in tables.shown_searches(observations):
+            handles.append(Line2D([], [], **point, lw=1.3, label=f"{search}: observed front"))
+    handles.append(Line2D([], [], **{**_OUTLINE, "marker": "o"}, label="outlined: front by posterior mean"))
+    handles.append(Line2D([], [], color=style.BLACK, marker="*", ms=10, mew=0, ls="none", label="end points"))
+    handles.append(Line2D([], [], color=style.LIGHT, label="± 1 standard error"))
+    return handles
+
+
+@style.styled
+def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Figure:
+    """Hypervolume, front size and best value of each objective after every evaluation of each search.
+
+    Horizontal lines: the set of the end points alone, and the best grid of single weights as a whole.
+    """
+    names = tables.objective_names(observations)
+    titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
+    titles |= {f"best_{name}": f"Best {name} (0 = base, 1 = expert)" for name in names}
+    rows = -(-len(titles) // 2)
+    figure = style.new_figure(2.3 * rows + 0.7)
+    panels = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten()
+    for axes, (column, title) in zip(panels, titles.items(), strict=False):
+        for search, (colour, marker) in _looks(observations).items():
+            own = hypervolume[hypervolume["search"] == search]
+            axes.plot(
+                own["evaluations"],
+                own[column],
+                color=colour,
+                marker=marker,
+                ms=3.5,
+                lw=1.3,
+                mew=0,
+                label=search,
+            )
+        for label, line in [(tables.BEST_GRID, "--"), (tables.END_POINTS, ":")]:
+            for value in hypervolume.loc[hypervolume["search"] == label, column]:
+                axes.axhline(value, color=style.BLACK, linestyle=line, linewidth=1, label=label, zorder=1)
+        axes.set(title=title)
+        axes.margins(y=0.1)
+        if column.startswith("best_"):  # a value that stays where it is should look so
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, high - 0.2), high + 0.02)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=column == "front_size"))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    for axes in panels[-2:]:
+        axes.set_xlabel("evaluations (models merged and scored)")
+    reference = hypervolume["reference_point"].iloc[0]
+    panels[0].set_title(f"Hypervolume (reference point {reference})")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+@style.styled
+def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str = "posterior") -> Figure:
+    """The weight of the first source in each block (rows) of each model of a front (columns, by tokens).
+
+    One panel for each search with several weights; `front` is "posterior" or "observed".
+    """
+    source = str(tables.end_points(observations).index[0])
+    searches = tables.shown_searches(observations)
+    heights = [len(tables.variable_names(observations, search)) + 3.0 for search in searches]
+    figure = style.new_figure(0.4 + 0.29 * sum(heights))
+    panels = figure.subplots(len(searches), 1, height_ratios=heights, squeeze=False).flatten()
+    kind = {"posterior": "front by posterior mean", "observed": "observed front"}[front]
+    for axes, search in zip(panels, searches, strict=True):
+        members = _front(pareto, search, front)
+        names = tables.variable_names(members, search)
+        image = _heat_map(axes, tables.weights(members).T, names)
+        shown = zip(members["tokens"], members["accuracy"], members["candidate"], strict=True)
+        labels = [f"{_tokens(tokens)}\n{accuracy:.2f}\n{candidate}" for tokens, accuracy, candidate in shown]
+        if len(members) > 10:  # no room for candidates
+            labels = [label.rpartition("\n")[0] for label in labels]
+        step = -(-len(members) // 25)
+        axes.set_xticks(range(0, len(members), step), labels[::step], fontsize=7.5)
+        axes.set_title(f"{search}: weight of {source} in the models of its {kind}")
+    panels[-1].set_xlabel("models: tokens an answer, accuracy, candidate")
+    bar = figure.colorbar(image, ax=panels, pad=0.01, fraction=0.03, label=f"weight of {source}")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _heat_map(axes: Axes, values: np.ndarray, names: Sequence[str]) -> AxesImage:
+    rows, columns = values.shape
+    image = axes.imshow(values, cmap=style.SEQUENTIAL, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    if columns <= 40:
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if value < 0.5 else style.BLACK
+            size = 8 if columns <= 20 else 5.5
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=size)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_yticks(range(rows), names)
+    axes.tick_params(length=0)
+    return image
+
+
+def _tokens(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+@style.styled
+def figure_partition(
+    differences: pd.DataFrame, partitions: Mapping[str, Sequence[range]], chosen: str
+) -> Figure:
+    """Layer differences and the blocks that each strategy makes of them, like the paper's Figure 2.
+
+    `differences`: one row a layer with columns `l1` and `l2`; `partitions`: strategy -> blocks as ranges of
+    layers; `chosen`: the strategy of the run.
+    """
+    layers = len(differences)
+    figure = style.new_figure(3.4 + 0.36 * len(partitions))
+    ratios = [1.5, 1.5, 0.42 * len(partitions)]
+    one, two, bands = figure.subplots(3, 1, sharex=True, height_ratios=ratios)
+    for axes, column, title in [(one, "l1", "L1 norm"), (two, "l2", "L2 norm")]:
+        axes.bar(range(layers), differences[column], color=style.SKY, width=0.8)
+        axes.set_ylabel(title)
+        axes.grid(visible=False, axis="x")
+    one.set_title("Difference between the sources, a layer (mean over its tensors of the norm)")
+    for row, (strategy, blocks) in enumerate(partitions.items()):
+        for place, block in enumerate(blocks):
+            colour = style.BANDS[place % len(style.BANDS)]
+            bands.add_patch(
+                Rectangle((block.start - 0.5, row - 0.36), len(block), 0.72, fc=colour, ec="white", lw=1.5)
+            )
+            text = f"{block.start}" if len(block) == 1 else f"{block.start}–{block.stop - 1}"
+            if len(block) * 100 / layers >= len(text):
+                bands.text(
+                    (block.start + block.stop - 1) / 2, row, text, ha="center", va="center", fontsize=8
+                )
+        if strategy == chosen:
+            bands.add_patch(Rectangle((-0.5, row - 0.4), layers, 0.8, fc="none", ec=style.BLACK, lw=1.6))
+    names = [f"{name} (chosen)" if name == chosen else name for name in partitions]
+    bands.set_yticks(range(len(partitions)), names)
+    bands.set(ylim=(len(partitions) - 0.5, -0.5), xlim=(-0.7, layers - 0.3), xlabel="layer")
+    bands.set_title("Blocks")
+    bands.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    bands.grid(visible=False)
+    bands.tick_params(axis="y", length=0)
+    bands.spines[:].set_visible(False)
+    return figure

@@ -1,0 +1,66 @@
+"""One style for all figures: Okabe-Ito colours, markers that differ in grey, equal bytes for equal data.
+
+Colours: M. Okabe, K. Ito, Color Universal Design (2008), https://jfly.uni-koeln.de/color/.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ..files import atomic
+
+BLACK, GREY, LIGHT = "#000000", "#666666", "#d0d0d0"
+BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+ORANGE, SKY = "#e69f00", "#56b4e9"
+BANDS = ["#8cc4e6", "#f3c98b", "#8fd3bd", "#e6b8d0", "#f2e9a0", "#c9c9c9"]  # paler, for text upon them
+SEQUENTIAL = "cividis"  # its lightness grows evenly, for colour-blind readers and in grey
+
+# Single weights for the whole model are grey squares everywhere; other searches take these in turn.
+SINGLE = (GREY, "s")
+SEARCHES = [(BLUE, "o"), (VERMILION, "^"), (GREEN, "D"), (PURPLE, "v"), (ORANGE, "P"), (SKY, "X")]
+
+WIDTH = 9.0  # inches: 648 pt as SVG, so that letters have their size on a page 900 px wide
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#ededed",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",  # legible on a dark page, too
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",  # letters as outlines: the same wherever it is shown
+    "svg.hashsalt": "bambo",  # ids of the SVG's elements do not change from run to run
+}
+# As a decorator: the function's figure is drawn in this style, whatever the user's matplotlibrc says.
+styled = mpl.rc_context(STYLE)
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the common width and `height` inches; no display and no pyplot state is needed."""
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def looks(searches: Sequence[str], single: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each search; those in `single` (one weight for the whole model) are grey."""
+    blocks = [search for search in searches if search not in single]
+    turns = {search: SEARCHES[place % len(SEARCHES)] for place, search in enumerate(blocks)}
+    return {search: turns.get(search, SINGLE) for search in searches}
+
+
+@styled
+def save(figure: Figure, path: Path) -> None:
+    """Save as SVG, or as what the suffix says; whole or not at all; equal figures give equal bytes."""
+    with atomic(path) as temporary:
+        kind = Path(path).suffix.removeprefix(".")
+        figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None, dpi=100)

@@ -1,0 +1,235 @@
+"""What a user reads in the terminal: one line an iteration, and the Pareto front at the end."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import pandas as pd
+
+from ..files import read_json
+from ..pareto import hypervolume as hypervolume_of
+from . import tables
+
+_WIDTH = 110  # columns of the terminal
+_FRONTS = {"posterior": "front by posterior mean", "observed": "observed front"}
+
+
+def planned_evaluations(settings: Mapping[str, Any]) -> int:
+    """How many evaluations the settings of a search ask for, unless it stops earlier."""
+    initial = len(settings["weights"]) if settings["initial"] == "grid" else settings["n_initial"]
+    planned = initial + settings["iterations"] * settings["batch_size"]
+    return min(planned, settings["evaluations"] or planned)
+
+
+def progress_line(
+    observations: pd.DataFrame, search: str, planned: int, reference_point: Sequence[float], jobs: int = 1
+) -> str:
+    """Where a search stands after its last evaluated iteration, in one line.
+
+    The gain is what this iteration added to the hypervolume. The time left is the mean time of the search's
+    evaluations so far, times what remains, over `jobs` at a time.
+    """
+    rows = observations[observations["search"].isin([search, tables.REFERENCE])]
+    course = tables.hypervolume(rows, reference_point)
+    start = course.loc[course["search"] == tables.END_POINTS, "hypervolume"].item()
+    course = course[course["search"] == search]
+    last = course.iloc[-1]
+    before = course.loc[course["iteration"] < last["iteration"], "hypervolume"]
+    gain = last["hypervolume"] - (start if before.empty else before.iloc[-1])
+
+    own = rows[rows["search"] == search]
+    parts = [
+        f"{last['evaluations']} of {planned} evaluations",
+        f"hypervolume {last['hypervolume']:.4f} ({gain:+.4f})",
+        f"front of {last['front_size']}",
+    ]
+    remaining = planned - last["evaluations"]
+    if remaining > 0 and (own["status"] == "ok").any():
+        parts.append(f"about {_duration(own['seconds'].mean() * remaining / jobs)} left")
+    return f"{search}, iteration {last['iteration']}: " + ", ".join(parts + _troubles(own))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _troubles(rows: pd.DataFrame) -> list[str]:
+    models = rows.drop_duplicates("candidate")
+    cut, failed = (models["warning"] != "").sum(), (models["status"] == "failed").sum()
+    texts = []
+    if cut:
+        texts.append(f"{cut} with over {tables.TRUNCATED_LIMIT:.0%} of answers truncated")
+    if failed:
+        texts.append(f"{failed} failed")
+    return texts
+
+
+def print_progress(
+    run_dir: Path | str,
+    search: str,
+    settings: Mapping[str, Any],
+    reference_point: Sequence[float],
+    jobs: int = 1,
+    before: int | None = None,
+) -> None:
+    """Print `progress_line` of a search as its files stand, or stood when iteration `before` was proposed."""
+    run_dir = Path(run_dir)
+    variables = read_json(run_dir / "search" / search / "variables.json")["variables"]
+    observations = tables.observations(tables.read_run(run_dir, {search: variables}))
+    if before is not None:
+        observations = observations[observations["iteration"].fillna(0) < before]
+    planned = planned_evaluations(settings)
+    print(progress_line(observations, search, planned, reference_point, jobs), flush=True)
+
+
+def print_run(run_dir: Path | str) -> None:
+    """Print `front_text` of a finished run; BadInput where its tables are not there."""
+    run_dir = Path(run_dir)
+    text = front_text(
+        tables.read(run_dir, "observations"),
+        tables.read(run_dir, "pareto"),
+        tables.read(run_dir, "hypervolume"),
+        tables.read(run_dir, "selection"),
+        read_json(run_dir / "endpoints/normalisation.json")["warnings"],
+        run_dir,
+    )
+    print(text)
+
+
+def front_text(
+    observations: pd.DataFrame,
+    pareto: pd.DataFrame,
+    hypervolume: pd.DataFrame,
+    selection: pd.DataFrame,
+    gaps: Sequence[str],
+    run_dir: Path,
+    front: str = "posterior",
+) -> str:
+    """The Pareto fronts, hypervolumes, chosen models, warnings and where to look, for a terminal.
+
+    `gaps`: the warnings of the normalisation; `front`: "posterior" or "observed". The fronts of searches with
+    one weight for the whole model are listed only where there are no other searches.
+    """
+    parts = []
+    for search in tables.shown_searches(observations):
+        title = f"Pareto front of search {search}: {_FRONTS[front]} (* on the observed front, too)"
+        parts.append([title, "", *_front_lines(observations, pareto, search, front)])
+    parts.append(_hypervolume_lines(observations, pareto, hypervolume))
+    if len(selection):
+        parts.append(_selection_lines(selection))
+    warnings = [*gaps, *_warnings(observations)]
+    if warnings:
+        parts.append(["Warnings", *(f"  {text}" for text in warnings)])
+    exported = (Path(run_dir) / "models").exists()
+    parts.append(
+        [
+            "Where to look",
+            f"  {run_dir}/tables    every number (their columns: results/README.md)",
+            f"  {run_dir}/figures   objectives, progress, weights, partition",
+            f"  {run_dir}/models    "
+            + ("chosen models, ready to serve" if exported else "after: snakemake export"),
+        ]
+    )
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, front: str) -> list[str]:
+    ends = tables.end_points(observations)
+    source = str(ends.index[0])
+    called = {candidate: f" {name}" for name, candidate in ends["candidate"].items()}
+    own = tables.with_raw_errors(pareto[pareto["search"] == search])
+    observed = set(own.loc[own["front"] == "observed", "candidate"])
+    members = own[own["front"] == front]
+    names = [re.sub("layers? ", "", name) for name in tables.variable_names(own, search)]
+    heads = ["  candidate", "accuracy", "tokens"]
+    cells = [
+        [
+            f"{'*' if row.candidate in observed else ' '} {row.candidate}{called.get(row.candidate, '')}",
+            f"{row.accuracy:.3f} ± {row.accuracy_stderr:.3f}",
+            f"{row.tokens:,.1f}",
+        ]
+        for row in members.itertuples()
+    ]
+    x = tables.weights(members)
+    lines = _aligned(
+        [heads + names, *(row + [f"{w:.2f}" for w in ws] for row, ws in zip(cells, x, strict=True))]
+    )
+    if len(lines[0]) <= _WIDTH:
+        # Above the columns of the weights, what they are weights of.
+        offset = len(_aligned([heads, *cells])[0]) + 2
+        return [" " * offset + f"weight of {source} in: layers by number", *lines]
+    spans = [[f"{w.min():.2f}", f"{w.mean():.2f}", f"{w.max():.2f}"] for w in x]
+    lines = _aligned(
+        [[*heads, "lowest", "mean", "highest"], *(a + b for a, b in zip(cells, spans, strict=True))]
+    )
+    return [*lines, f"(weights of {source} over {len(names)} variables; all of them: tables/pareto.csv)"]
+
+
+def _hypervolume_lines(
+    observations: pd.DataFrame, pareto: pd.DataFrame, hypervolume: pd.DataFrame
+) -> list[str]:
+    reference = hypervolume["reference_point"].iloc[0]
+    corner = [float(part) for part in reference.strip("()").split(",")]
+    means = [f"{name}_posterior_mean" for name in tables.objective_names(observations)]
+
+    def believed(search: str) -> float:
+        members = pareto[(pareto["search"] == search) & (pareto["front"] == "posterior")]
+        return hypervolume_of(members[means], corner)
+
+    last = hypervolume.groupby("search", sort=False).last()
+    singles = tables.single_weight_searches(observations)
+    rows = [["", "evaluations", "observed", "by posterior mean"]]
+    for search, row in last.iterrows():
+        if search in singles:
+            continue
+        counted = "" if search == tables.END_POINTS else f"{row['evaluations']}"
+        mean = ""
+        if search == tables.BEST_GRID:
+            mean = f"{max(map(believed, singles)):.4f}"
+        elif search != tables.END_POINTS:
+            mean = f"{believed(str(search)):.4f}"
+        rows.append([f"  {search}", counted, f"{row['hypervolume']:.4f}", mean])
+    return [
+        f"Hypervolume above the reference point {reference}; end points count everywhere",
+        *_aligned(rows),
+    ]
+
+
+def _selection_lines(selection: pd.DataFrame) -> list[str]:
+    rows = [["Chosen models", "candidate", "accuracy", "tokens"]]
+    for row in selection.to_dict("records"):
+        figures = [f"{row['accuracy']:.3f}", f"{row['tokens']:,.1f}"]
+        rows.append([f"  {row['name']}", row["candidate"], *figures])
+    return [*_aligned(rows), "  (why: tables/selection.csv)"]
+
+
+def _warnings(observations: pd.DataFrame) -> list[str]:
+    models = observations.drop_duplicates("candidate")
+    texts = []
+    cut = models[models["warning"] != ""]
+    if len(cut):
+        texts.append(
+            f"{len(cut)} of {len(models)} models: over {tables.TRUNCATED_LIMIT:.0%} of answers truncated, "
+            "which biases both objectives; raise evaluation.max_tokens"
+        )
+    failed = models[models["status"] == "failed"]
+    for candidate, reason in zip(failed["candidate"], failed["reason"], strict=True):
+        texts.append(f"candidate {candidate} failed: {shorten(reason, 70, placeholder=' ...')}")
+    return texts
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Cells in columns two blanks apart; the first column begins together, the others end together."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,95 @@
+"""From observations to the next batch, and from observations to the front that the surrogate believes in."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.acquisition import AcquisitionFunction
+from numpy.typing import NDArray
+
+from ..pareto import exclusive_hypervolume, non_dominated
+from . import acquisition, surrogate
+from .design import rounded, sobol
+
+
+def ask(
+    X: NDArray[np.float64],
+    Y: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    q: int,
+    settings: Mapping[str, Any],
+    seed: int,
+    *,
+    reference: Sequence[float],
+    names: Sequence[str],
+    taken: NDArray[np.float64],
+    pending: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """The next q points [q x D], to 6 decimals, and what led to them (JSON-able).
+
+    X: observed points [n x D]; Y: objectives [n x m], maximised, called `names`; variance: known noise of Y;
+    reference: fixed reference point [m]; taken: all points ever asked for [t x D], none of which comes again;
+    pending: points under way [p x D]. On one machine and one thread, equal arguments give equal points.
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    under_way = np.empty((0, X.shape[1])) if pending is None else pending
+    model = surrogate.fit(X, Y, variance, settings)
+    found, values = acquisition.maximise(model, X, Y, q, settings, seed, corner, under_way)
+    fresh = _fresh(rounded(found), taken)
+    batch = rounded(found)[fresh]
+    # Corners come up again and again, since a whole block of one source is often best.
+    while len(batch) < q:
+        with surrogate.seeded(seed):
+            waiting = np.concatenate([under_way, batch])
+            function = acquisition.build(model, X, Y, settings, seed, corner, waiting)
+            point = _best_sobol(function, np.concatenate([taken, batch]), settings["raw_samples"], seed)
+        batch = np.concatenate([batch, point])
+    info = {
+        "surrogate": surrogate.describe(model, names),
+        "acquisition_value": values.tolist(),
+        "replaced": int(q - len(fresh)),
+    }
+    return batch, info
+
+
+def posterior_front(
+    X: NDArray[np.float64],
+    Y: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    settings: Mapping[str, Any],
+    reference: Sequence[float],
+    members: int = 8,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Posterior mean and sd [n x m] at the observed points, and which of them make the front by mean.
+
+    The observed front picks whoever was lucky; the posterior mean is nearly free of that. Of the
+    non-dominated means, the one that adds least to the hypervolume is dropped until `members` are left.
+    """
+    mean, sd = surrogate.posterior(surrogate.fit(X, Y, variance, settings), X)
+    front = np.flatnonzero(non_dominated(mean))
+    while len(front) > members:
+        front = np.delete(front, exclusive_hypervolume(mean[front], reference).argmin())
+    return mean, sd, np.isin(np.arange(len(X)), front)
+
+
+def _fresh(batch: NDArray[np.float64], taken: NDArray[np.float64]) -> list[int]:
+    """Rows of the batch that equal neither a taken point nor an earlier row."""
+    seen = {tuple(point) for point in rounded(taken)}
+    fresh = []
+    for row, point in enumerate(map(tuple, batch)):
+        if point not in seen:
+            fresh.append(row)
+            seen.add(point)
+    return fresh
+
+
+def _best_sobol(
+    function: AcquisitionFunction, taken: NDArray[np.float64], n: int, seed: int
+) -> NDArray[np.float64]:
+    """Of n Sobol points, the one [1 x D] that is not taken and has the largest acquisition value."""
+    points = sobol(taken.shape[1], n, seed)
+    points = points[_fresh(points, taken)]
+    with torch.no_grad():
+        values = function(surrogate.tensor(points)[:, None, :])
+    return points[[int(values.argmax())]]

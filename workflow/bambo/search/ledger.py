@@ -1,0 +1,146 @@
+"""The decisions of a search: read from its files, made once, and never made again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import read_json
+from ..objectives import Evaluation, evaluate
+from ..pareto import hypervolume
+from ..run import Run
+from ..space import expand
+from .ask import ask
+from .design import grid, warm_start
+from .stopping import stalled
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a search knows before a decision.
+
+    asked: every point asked for [t x D]; X: those that were scored [n x D]; values: their objectives;
+    ids, iterations: of the scored ones, in the order in which they were asked for; failed: ids without a score.
+    """
+
+    asked: NDArray[np.float64]
+    X: NDArray[np.float64]
+    values: Evaluation
+    ids: list[str]
+    iterations: list[int]
+    failed: list[str]
+
+    def hypervolumes(self, reference: Sequence[float]) -> list[float]:
+        """Hypervolume after the initial design and after each iteration."""
+        last = max(self.iterations, default=-1)
+        rows = np.array(self.iterations)
+        return [hypervolume(self.values.Y[rows <= t], reference) for t in range(last + 1)]
+
+
+def proposal_path(run: Run, search: str, iteration: int) -> Path:
+    return run.folder / "search" / search / "proposals" / f"t{iteration:03d}.json"
+
+
+def read_ledger(
+    run: Run,
+    search: str,
+    iterations: int,
+    dimension: int,
+    normalisation: Mapping[str, Any],
+    noise_share: float,
+) -> Ledger:
+    """What the first `iterations` proposals of a search over `dimension` variables asked for, and what came of it."""
+    proposals = [read_json(proposal_path(run, search, t)) for t in range(iterations)]
+    asked = [
+        (id, point, proposal["iteration"])
+        for proposal in proposals
+        for id, point in zip(proposal["candidates"], proposal["variables"], strict=True)
+    ]
+    scores = {id: run.scores(id) for id, _, _ in asked}
+    scored = [row for row in asked if scores[row[0]]["status"] == "ok"]
+    return Ledger(
+        asked=np.array([point for _, point, _ in asked]).reshape(-1, dimension),
+        X=np.array([point for _, point, _ in scored]).reshape(-1, dimension),
+        values=evaluate([scores[id] for id, _, _ in scored], normalisation, noise_share),
+        ids=[id for id, _, _ in scored],
+        iterations=[iteration for _, _, iteration in scored],
+        failed=[id for id, _, _ in asked if scores[id]["status"] != "ok"],
+    )
+
+
+def decide(
+    run: Run,
+    search: str,
+    iteration: int,
+    *,
+    settings: Mapping[str, Any],
+    settings_hash: str,
+    variables: Sequence[Mapping[str, Any]],
+    normalisation: Mapping[str, Any],
+    reference: Sequence[float],
+) -> dict[str, Any]:
+    """The proposal of one iteration, with everything that it saw; the recipes of its candidates are written.
+
+    Iteration 0 is the initial design; a later one fits the surrogate to all that was scored. `stop` is "budget"
+    where `evaluations` is used up, "hypervolume" where the stop rule of the settings holds, else null. Equal
+    files and settings give an equal proposal.
+    """
+    ledger = read_ledger(
+        run, search, iteration, len(variables), normalisation, settings["noise_share"]
+    )
+    size = settings["n_initial"] if iteration == 0 else settings["batch_size"]
+    if settings["evaluations"] is not None:
+        size = min(size, settings["evaluations"] - len(ledger.asked))
+    stop = None
+    if size <= 0:
+        stop = "budget"
+    elif iteration > 0 and settings["stop"] and stalled(ledger.hypervolumes(reference), **settings["stop"]):
+        stop = "hypervolume"
+
+    seed = int(np.random.SeedSequence([settings["seed"], iteration]).generate_state(1)[0])
+    info: dict[str, Any] = {"surrogate": None, "acquisition_value": None, "replaced": 0}
+    if stop:
+        points, origins = np.empty((0, len(variables))), []
+    elif iteration == 0:
+        points, origins = _initial(settings, len(variables), size)
+    else:
+        points, info = ask(
+            ledger.X,
+            ledger.values.Y,
+            ledger.values.repeat_variance,
+            size,
+            settings,
+            seed,
+            taken=ledger.asked,
+            names=list(normalisation["objectives"]),
+            reference=reference,
+        )
+        origins = ["acquisition"] * len(points)
+
+    return {
+        "search": search,
+        "iteration": iteration,
+        "settings_hash": settings_hash,
+        "iterations": settings["iterations"],
+        "seed": seed,
+        "stop": stop,
+        "candidates": [run.add(run.recipe(expand(point, variables))) for point in points],
+        "variables": points.tolist(),
+        "origin": origins,
+        "observed": ledger.ids,
+        "pending": [],
+        "failed": ledger.failed,
+        **info,
+        "versions": {name: version(name) for name in ("torch", "botorch", "gpytorch", "numpy", "scipy")},
+    }
+
+
+def _initial(settings: Mapping[str, Any], dimension: int, size: int) -> tuple[NDArray[np.float64], list[str]]:
+    if settings["initial"] == "grid":
+        points = grid(settings["weights"])[:size]
+        return points, ["grid"] * len(points)
+    return warm_start(dimension, size, settings["seed"])

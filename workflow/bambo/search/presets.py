@@ -1,0 +1,55 @@
+"""Named settings of a search: flat dicts of primitives. A config names one and overrides what it likes."""
+
+from typing import Any
+
+from ..objectives import NOISE_SHARE
+
+# The recommended settings: robust with tens of noisy observations (docs say what was measured).
+_ROBUST: dict[str, Any] = {
+    "granularity": "block",
+    "method": "linear",
+    "n_blocks": None,  # None: as the run's `blocks` says
+    "strategy": None,
+    "fold": True,  # a variable that moves next to nothing joins its neighbour
+    "initial": "warm-start",
+    "n_initial": 8,
+    "weights": None,  # only for initial: grid
+    "iterations": 10,
+    "batch_size": 4,
+    "evaluations": None,  # None: n_initial + iterations * batch_size
+    "kernel": "rbf",
+    "lengthscale_prior": "dimension-scaled",
+    "noise": "known",
+    "noise_share": NOISE_SHARE,
+    "acquisition": "qlognehvi",
+    "reference": "fixed",
+    "mc_samples": 128,
+    "restarts": 10,
+    "raw_samples": 512,
+    "seed": 0,
+    "stop": None,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "bambo-robust": _ROBUST,
+    # Sections 3.3, 4.3 and appendices B and C of the paper. The greedy batch is ours.
+    "bambo": _ROBUST
+    | {
+        "fold": False,
+        "iterations": 20,
+        "kernel": "matern52",
+        "lengthscale_prior": "none",
+        "noise": "inferred",
+        "acquisition": "qehvi",
+        "reference": "worst",
+    },
+    # One weight for the whole model, on a grid: the paper's baselines (section 4.3).
+    "model-grid": _ROBUST
+    | {
+        "granularity": "model",
+        "initial": "grid",
+        "weights": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "n_initial": 9,
+        "iterations": 0,
+    },
+}

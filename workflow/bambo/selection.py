@@ -1,0 +1,142 @@
+"""Which models of a front to deploy (section 3.4): one a preference, and the best of each benchmark."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .errors import BadInput
+
+COLUMNS = ["name", "candidate", "reason", "preference", "export"]
+
+
+class Choice(NamedTuple):
+    """One reason to choose the candidate in `row` of a front."""
+
+    row: int
+    kind: str  # "preference" or "best" (of a benchmark)
+    label: str  # the preference's weights, or the benchmark's name
+    fit: float  # cosine between preference and scaled objectives
+
+
+def select(
+    front: pd.DataFrame,
+    objectives: Sequence[str],
+    benchmarks: Sequence[str],
+    divisions: int = 10,
+    nearest: int = 3,
+    limits: Mapping[str, Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
+    """Choose models of a front; one row a chosen model: name, candidate, reason, preference, export.
+
+    front: one row a candidate, with the columns "candidate", the objectives (maximised; observed or posterior
+    means), "<benchmark>.accuracy" and whatever the limits name. Candidates outside the limits are left out
+    first. For every Das-Dennis preference vector, among the `nearest` candidates by cosine between preference
+    and scaled objectives, the one with the largest mean scaled objective is chosen; then the most accurate
+    one on every benchmark. "export" counts from 1 in the order in which to export, spread over the front.
+    An empty frame and a warning where no candidate is within the limits; BadInput for a limit on a metric
+    that was not recorded.
+    """
+    feasible = within_limits(front, limits or {})
+    if feasible.empty:
+        warnings.warn("selection: no candidate of the front is within the limits; relax them", stacklevel=2)
+        return pd.DataFrame(columns=COLUMNS)
+    scaled = scale(feasible[list(objectives)].to_numpy(dtype=np.float64))
+    choices = _by_preference(scaled, das_dennis(len(objectives), divisions), nearest)
+    choices += _by_benchmark(feasible, scaled, benchmarks)
+    chosen = list(dict.fromkeys(choice.row for choice in choices))
+    rows = pd.DataFrame([_merge([choice for choice in choices if choice.row == row]) for row in chosen])
+    rows["candidate"] = feasible["candidate"].to_numpy()[chosen]
+    rows["export"] = np.argsort(spread(scaled[chosen])) + 1
+    return rows[COLUMNS]
+
+
+def within_limits(table: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Rows of a table whose metrics keep to limits such as {"tokens": {"max": 20}, "accuracy": {"min": 0.6}}.
+
+    A missing value is not within a limit. BadInput for a metric that the table lacks.
+    """
+    inside = np.ones(len(table), dtype=bool)
+    for metric, limit in limits.items():
+        if metric not in table:
+            nearest = get_close_matches(metric, map(str, table.columns), n=1, cutoff=0)
+            raise BadInput(f"selection.limits: {metric!r} was not recorded; is it {nearest[0]!r}?")
+        values = table[metric].to_numpy(dtype=np.float64)
+        inside &= (values >= limit.get("min", -np.inf)) & (values <= limit.get("max", np.inf))
+    return table[inside]
+
+
+def das_dennis(m: int, divisions: int) -> NDArray[np.float64]:
+    """All vectors of m multiples of 1/divisions with sum 1: [C(divisions + m - 1, m - 1) x m].
+
+    I. Das, J. E. Dennis. Normal-Boundary Intersection. SIAM Journal on Optimization 8(3), 1998.
+    """
+    # Stars and bars: m - 1 bars among the places cut `divisions` stars into m runs.
+    bars = np.array(list(combinations(range(divisions + m - 1), m - 1)), dtype=np.int64)
+    return (np.diff(bars, axis=1, prepend=-1, append=divisions + m - 1) - 1) / divisions
+
+
+def scale(Y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Objectives [n x m] of a front with its nadir at 0 and its ideal at 1; all 1 where all are equal."""
+    nadir, ideal = Y.min(axis=0), Y.max(axis=0)
+    width = ideal - nadir
+    return np.where(width > 0, (Y - nadir) / np.where(width > 0, width, 1.0), 1.0)
+
+
+def spread(scaled: NDArray[np.float64]) -> list[int]:
+    """Order of the rows of [n x m]: the best mean first, then always the one farthest from those before."""
+    order = [int(scaled.mean(axis=1).argmax())]
+    while len(order) < len(scaled):
+        distances = np.linalg.norm(scaled[:, None] - scaled[order][None], axis=2).min(axis=1)
+        distances[order] = -1.0  # an equal point still to come is at 0
+        order.append(int(distances.argmax()))
+    return order
+
+
+def _by_preference(
+    scaled: NDArray[np.float64], preferences: NDArray[np.float64], nearest: int
+) -> list[Choice]:
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True).clip(min=1e-12)
+    cosines = (scaled / lengths) @ (preferences / np.linalg.norm(preferences, axis=1, keepdims=True)).T
+    choices = []
+    # Rounded, so that equal cosines are ties, which the front's order breaks.
+    for preference, cosine in zip(preferences, cosines.T.round(12), strict=True):
+        similar = np.argsort(-cosine, kind="stable")[:nearest]
+        row = int(similar[scaled[similar].mean(axis=1).argmax()])
+        label = "-".join(f"{weight:.3g}" for weight in preference)
+        choices.append(Choice(row, "preference", label, float(cosine[row])))
+    return choices
+
+
+def _by_benchmark(
+    front: pd.DataFrame, scaled: NDArray[np.float64], benchmarks: Sequence[str]
+) -> list[Choice]:
+    choices = []
+    for benchmark in benchmarks:
+        accuracy = front[f"{benchmark}.accuracy"].to_numpy(dtype=np.float64)
+        row = np.lexsort((scaled.mean(axis=1), accuracy))[-1]  # of equals, the best mean objective
+        choices.append(Choice(int(row), "best", benchmark, -1.0))
+    return choices
+
+
+def _merge(choices: Sequence[Choice]) -> dict[str, str]:
+    """One line for a candidate, whatever chose it, named after the preference that it fits best."""
+    best = max(choices, key=lambda choice: choice.fit)
+    phrases = {
+        "preference": "best mean objective of the candidates most similar to preference",
+        "best": "most accurate on",
+    }
+    reasons = []
+    for kind, phrase in phrases.items():
+        labels = [choice.label for choice in choices if choice.kind == kind]
+        reasons += [f"{phrase} {', '.join(labels)}"] if labels else []
+    return {
+        "name": f"{best.kind}-{best.label}",
+        "preference": best.label if best.kind == "preference" else "",
+        "reason": "; ".join(reasons),
+    }

@@ -1,0 +1,62 @@
+# One candidate: merged, scored, thrown away. Both jobs are commands, so that they run in other environments.
+#
+# REQUIRED INPUTS  candidates/<id>/recipe.json   a source file for Snakemake: written once, by a proposal
+# OUTPUTS          candidates/<id>/model/        gone once scored, kept on failure
+#                  candidates/<id>/scores.json
+
+
+rule merge:
+    """Stream the sources into one merged checkpoint."""
+    input:
+        RUN + "/candidates/{id}/recipe.json",
+    output:
+        directory(RUN + "/candidates/{id}/model"),
+    log:
+        RUN + "/logs/merge/{id}.log",
+    threads: CONFIG.resources.merge.threads
+    resources:
+        # Held by merge and evaluate alike, and evaluate goes first: `--resources model=N` bounds the disk in use.
+        model=1,
+        mem_mb=CONFIG.resources.merge.mem_mb,
+        runtime=CONFIG.resources.merge.runtime,
+    group:
+        "candidate"
+    params:
+        python=PYTHON,
+    conda:
+        "../../envs/merge.yaml"
+    shell:
+        "{params.python} -m bambo.merging {input} {output} --threads {threads} > {log} 2>&1"
+
+
+rule evaluate:
+    """Score a merged checkpoint through lm-evaluation-harness; a valid score is kept as it is."""
+    input:
+        recipe=RUN + "/candidates/{id}/recipe.json",
+        model=RUN + "/candidates/{id}/model",
+    output:
+        update(RUN + "/candidates/{id}/scores.json"),
+    log:
+        RUN + "/logs/evaluate/{id}.log",
+    threads: CONFIG.evaluation.threads
+    resources:
+        model=1,
+        gpu=CONFIG.resources.evaluate.gpu,
+        mem_mb=CONFIG.resources.evaluate.mem_mb,
+        runtime=CONFIG.resources.evaluate.runtime,
+    priority: 10
+    group:
+        "candidate"
+    params:
+        python=CONFIG.evaluation.python or PYTHON,
+        engine=CONFIG.evaluation.engine,
+        device=CONFIG.evaluation.device,
+        batch_size=CONFIG.evaluation.batch_size,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    conda:
+        "../../envs/evaluate.yaml"
+    # The model goes as the last act, after scores.json is in place; temp() would keep all until the search ends.
+    shell:
+        "{params.python} -m bambo.evaluation {input.recipe} {input.model} {params.folder}"
+        " --engine {params.engine} --device {params.device} --batch-size {params.batch_size} --threads {threads}"
+        " > {log} 2>&1 && rm -rf {input.model}"

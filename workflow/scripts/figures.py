@@ -1,0 +1,30 @@
+"""Partition, objective space, progress and weights along the front."""
+
+from pathlib import Path
+
+import pandas as pd
+from bambo.config import load
+from bambo.jobs import job
+from bambo.partition import WEIGHTS, blocks, layer_means
+from bambo.report import figures, tables
+from bambo.report.style import save
+
+with job(snakemake.log[0]):
+    config = load(snakemake.config)
+    run = Path(snakemake.params.run)
+    observations = pd.read_parquet(run / "tables" / "observations.parquet")
+    pareto, hypervolume = tables.read(run, "pareto"), tables.read(run, "hypervolume")
+    differences = pd.read_parquet(snakemake.input.differences)
+    layers = pd.DataFrame({f"l{norm}": layer_means(differences, norm) for norm in (1, 2)})
+    partitions = {
+        strategy: blocks(layers[f"l{config.blocks.norm}"], config.blocks.n_blocks, strategy)
+        for strategy in dict.fromkeys([*WEIGHTS, config.blocks.strategy])
+    }
+    drawn = {
+        "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
+        "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
+        "progress": figures.figure_progress(observations, hypervolume),
+        "weights": figures.figure_weights(observations, pareto, config.selection.front),
+    }
+    for name, figure in drawn.items():
+        save(figure, run / "figures" / f"{name}.svg")

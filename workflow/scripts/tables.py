@@ -1,0 +1,33 @@
+"""Observations, fronts, hypervolume and selection."""
+
+from pathlib import Path
+
+from bambo.config import load, search_settings
+from bambo.files import read_json
+from bambo.jobs import job
+from bambo.report import tables
+
+with job(snakemake.log[0]):
+    config = load(snakemake.config)
+    folder = Path(snakemake.params.run) / "tables"
+    searches = read_json(snakemake.input.blocks)["searches"]
+    run = tables.read_run(
+        Path(snakemake.params.run), {name: search["variables"] for name, search in searches.items()}
+    )
+    observations = tables.observations(run)
+    settings = {name: search_settings(config, name) for name in config.searches}
+    pareto = tables.pareto(run, observations, settings, config.reference_point)
+    selection = tables.selection(
+        observations,
+        pareto,
+        front=config.selection.front,
+        divisions=config.selection.divisions,
+        nearest=config.selection.nearest,
+        limits={
+            metric: limit.model_dump(exclude_none=True) for metric, limit in config.selection.limits.items()
+        },
+    )
+    tables.write(folder / "observations", observations, parquet=True)
+    tables.write(folder / "pareto", pareto)
+    tables.write(folder / "hypervolume", tables.hypervolume(observations, config.reference_point))
+    tables.write(folder / "selection", selection)
