@@ -2,7 +2,7 @@
 
 Every search has the same budget, three seeds, the same evaluations and the same way to choose its front (by posterior
 mean, at most 8 members). What is reported is the hypervolume of that front on fresh questions, which no search saw.
-The parts are the workflow's own, called in two warm processes, since 1000 jobs would spend most of their time importing.
+The parts are the workflow's own, called in warm processes: 1000 jobs would spend most of their time importing.
 
     python benchmarks/demo_search.py [--seeds 3] [--jobs 2]
 
@@ -10,7 +10,6 @@ Takes about an hour on two cores; started again it goes on where it was. Writes 
 """
 
 import argparse
-import copy
 import fcntl
 import multiprocessing
 import os
@@ -81,7 +80,7 @@ def slug(name: str) -> str:
 def prepare(given: dict[str, Any]) -> None:
     """Sources, variables, end points and normalisation of a run, as the workflow's rules make them."""
     config = load(given)
-    folder = Path("results") / config.run
+    folder = config.folder
     for name, source in config.sources.items():
         write_json(folder / "sources" / f"{name}.json", describe(source.model, source.revision))
     differences = layer_differences([open_checkpoint(source.model) for source in config.sources.values()])
@@ -112,7 +111,9 @@ def score(config: Config, run: Run, id: str) -> None:
         if not (folder / "scores.json").exists():
             recipe = read_json(folder / "recipe.json")
             merge(recipe, Path(scratch) / "model", threads=1)
-            evaluate(recipe, Path(scratch) / "model", folder, batch_size=config.evaluation.batch_size, threads=1)
+            evaluate(
+                recipe, Path(scratch) / "model", folder, batch_size=config.evaluation.batch_size, threads=1
+            )
 
 
 def search(given: dict[str, Any], name: str) -> str:
@@ -169,7 +170,8 @@ def resampled_objectives(
     ends = read_json(run.folder / "endpoints" / "candidates.json")["end_points"]
     columns = {"accuracy": "correct", "tokens": "output_tokens"}
     answers = {
-        id: pd.read_parquet(run.folder / "candidates" / id / "samples.parquet") for id in {*ids, *ends.values()}
+        id: pd.read_parquet(run.folder / "candidates" / id / "samples.parquet")
+        for id in {*ids, *ends.values()}
     }
     values = {
         (id, benchmark, metric): rows.loc[rows["benchmark"] == benchmark, column].to_numpy(float)
@@ -211,17 +213,22 @@ def main() -> None:
             print(f"{count} of {len(names)} searches: {name}", flush=True)
 
         run = tables.read_run(
-            Path("results") / RUN,
-            {name: read_json(Path("results") / RUN / "search" / name / "variables.json")["variables"] for name in names},
+            config.folder,
+            {
+                name: read_json(config.folder / "search" / name / "variables.json")["variables"]
+                for name in names
+            },
         )
         observations = tables.observations(run)
         settings = {name: search_settings(config, name) for name in names}
         fronts = tables.pareto(run, observations, settings, config.reference_point)
         fronts = fronts[(fronts["front"] == "posterior") & (fronts["search"] != tables.ALL)]
-        observed = tables.hypervolume(observations, config.reference_point).groupby("search")["hypervolume"].max()
+        observed = (
+            tables.hypervolume(observations, config.reference_point).groupby("search")["hypervolume"].max()
+        )
 
         members = sorted(fronts["candidate"].unique())
-        recipes = [read_json(Path("results") / RUN / "candidates" / id / "recipe.json") for id in members]
+        recipes = [read_json(config.folder / "candidates" / id / "recipe.json") for id in members]
         fresh_ids = dict(zip(members, pool.map(rescore, [fresh_given] * len(recipes), recipes), strict=True))
 
     fresh_run = Run.open(fresh_config)
@@ -233,7 +240,8 @@ def main() -> None:
             {
                 "search": name,
                 "variables": len(run.variables[name]),
-                "evaluations": settings[name]["n_initial"] + settings[name]["iterations"] * settings[name]["batch_size"],
+                "evaluations": settings[name]["n_initial"]
+                + settings[name]["iterations"] * settings[name]["batch_size"],
                 "front size": len(front),
                 "observed": observed[name],
                 "fresh": value,
@@ -255,7 +263,10 @@ def report(table: pd.DataFrame) -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in [*GRIDS, *VARIANTS]:
-        rows = table[table["search"].str.replace(r"-\d+$", "", regex=True).isin([slug(name)]) | (table["search"] == slug(name))]
+        rows = table[
+            table["search"].str.replace(r"-\d+$", "", regex=True).isin([slug(name)])
+            | (table["search"] == slug(name))
+        ]
         spread = f"{rows['fresh'].std(ddof=1):.4f}" if len(rows) > 1 else "-"
         lines.append(
             f"| {name} | {rows['variables'].iloc[0]} | {rows['evaluations'].iloc[0]} | {len(rows)} "

@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON; NaN and infinity are refused, since a number that stands for a failure is none."""
+    """Write `value` as indented JSON; NaN and infinity are refused: no number stands for a failure."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 

@@ -8,15 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import torch
 
-from .checkpoint import EMBEDDINGS, HEAD, Checkpoint, groups, map_tensors
+from .checkpoint import EMBEDDINGS, FLOAT_EXPONENTS, HEAD, Checkpoint, groups, map_tensors
 from .errors import BadInput
-from .streaming import FLOATS, chunks, one_thread
 
 # strategy -> (variance_weight, balance_weight); the others need no optimisation.
 WEIGHTS = {"hybrid": (1.0, 0.005), "variance": (1.0, 0.0), "balance": (0.0, 1.0)}
 STRATEGIES = (*WEIGHTS, "uniform", "layer", "model")
+# Small enough for the temporary arrays of a piece to stay in the cache and in the allocator's hands.
+PIECE_BYTES = 1 << 18
 
 
 def layer_differences(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
@@ -30,12 +30,11 @@ def layer_differences(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
     views = [map_tensors(checkpoint) for checkpoint in checkpoints]
     first = checkpoints[0]
     rows = []
-    with one_thread():
-        for group, names in groups(first).items():
-            for name in names:
-                tensor = first.tensors[name]
-                l1, l2 = _tensor_difference([view[name] for view in views], tensor.dtype)
-                rows.append((group, name, tensor.parameters, l1, l2))
+    for group, names in groups(first).items():
+        for name in names:
+            tensor = first.tensors[name]
+            l1, l2 = _tensor_difference([view[name] for view in views], tensor.dtype)
+            rows.append((group, name, tensor.parameters, l1, l2))
     frame = pd.DataFrame(rows, columns=["group", "tensor", "parameters", "l1", "l2"])
     if not frame["l1"].any():
         raise BadInput(
@@ -47,16 +46,20 @@ def layer_differences(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
 
 def _tensor_difference(views: Sequence[memoryview], dtype: str) -> tuple[float, float]:
     """L1 and L2 norms of the deviations from the mean, summed over the sources."""
-    if dtype not in FLOATS:  # copied, not merged: the same in all sources
-        return 0.0, 0.0
     absolute, square = np.zeros(len(views)), np.zeros(len(views))
-    for pieces in chunks(views, dtype):
-        values = torch.stack([piece.float() for piece in pieces])
-        values -= values.mean(dim=0)
-        # Not linalg.vector_norm: `sum` adds pairwise, which keeps float32 exact enough over a whole chunk.
-        absolute += values.abs().sum(dim=1).numpy()
-        square += values.square().sum(dim=1).numpy()
+    # Tensors of other types are copied, not merged: they are the same in all sources.
+    for start in range(0, len(views[0]) if dtype in FLOAT_EXPONENTS else 0, PIECE_BYTES):
+        values = np.stack([_float32(view[start : start + PIECE_BYTES], dtype) for view in views])
+        values -= values.mean(axis=0)
+        absolute += np.abs(values).sum(axis=1)
+        square += np.square(values, out=values).sum(axis=1)
     return float(absolute.sum()), float(np.sqrt(square).sum())
+
+
+def _float32(data: memoryview, dtype: str) -> np.ndarray:
+    if dtype == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, np.float16 if dtype == "F16" else np.float32).astype(np.float32)
 
 
 def layer_means(differences: pd.DataFrame, norm: int = 2) -> np.ndarray:

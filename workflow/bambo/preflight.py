@@ -25,7 +25,7 @@ def check(config: Config) -> None:
     check_paths(config)
     _check_sources(config)
     check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
-    folder = Path("results") / config.run
+    folder = config.folder
     check_writable(folder)
     _check_unchanged(config, folder)
 

@@ -27,7 +27,7 @@ class Run:
     @classmethod
     def open(cls, config: Config) -> "Run":
         """Read sources/<name>.json of the config's run; hashes the benchmark files."""
-        folder = Path("results") / config.run
+        folder = config.folder
         records = {name: read_json(folder / "sources" / f"{name}.json") for name in config.sources}
         return cls(
             folder=folder,

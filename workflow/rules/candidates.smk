@@ -8,23 +8,23 @@
 rule merge:
     """Stream the sources into one merged checkpoint."""
     input:
-        RUN + "/candidates/{id}/recipe.json",
+        f"{RUN}/candidates/{{id}}/recipe.json",
     output:
-        directory(RUN + "/candidates/{id}/model"),
+        directory(f"{RUN}/candidates/{{id}}/model"),
     log:
-        RUN + "/logs/merge/{id}.log",
+        f"{RUN}/logs/merge/{{id}}.log",
+    group:
+        "candidate"
+    conda:
+        "../../envs/merge.yaml"
     threads: CONFIG.resources.merge.threads
     resources:
         # Held by merge and evaluate alike, and evaluate goes first: `--resources model=N` bounds the disk in use.
         model=1,
         mem_mb=CONFIG.resources.merge.mem_mb,
         runtime=CONFIG.resources.merge.runtime,
-    group:
-        "candidate"
     params:
         python=PYTHON,
-    conda:
-        "../../envs/merge.yaml"
     shell:
         "{params.python} -m bambo.merging {input} {output} --threads {threads} > {log} 2>&1"
 
@@ -32,29 +32,29 @@ rule merge:
 rule evaluate:
     """Score a merged checkpoint through lm-evaluation-harness; a valid score is kept as it is."""
     input:
-        recipe=RUN + "/candidates/{id}/recipe.json",
-        model=RUN + "/candidates/{id}/model",
+        recipe=f"{RUN}/candidates/{{id}}/recipe.json",
+        model=f"{RUN}/candidates/{{id}}/model",
     output:
-        update(RUN + "/candidates/{id}/scores.json"),
+        update(f"{RUN}/candidates/{{id}}/scores.json"),
     log:
-        RUN + "/logs/evaluate/{id}.log",
+        f"{RUN}/logs/evaluate/{{id}}.log",
+    priority: 10
+    group:
+        "candidate"
+    conda:
+        "../../envs/evaluate.yaml"
     threads: CONFIG.evaluation.threads
     resources:
         model=1,
         gpu=CONFIG.resources.evaluate.gpu,
         mem_mb=CONFIG.resources.evaluate.mem_mb,
         runtime=CONFIG.resources.evaluate.runtime,
-    priority: 10
-    group:
-        "candidate"
     params:
         python=CONFIG.evaluation.python or PYTHON,
         engine=CONFIG.evaluation.engine,
         device=CONFIG.evaluation.device,
         batch_size=CONFIG.evaluation.batch_size,
         folder=lambda wildcards, output: Path(output[0]).parent,
-    conda:
-        "../../envs/evaluate.yaml"
     # The model goes as the last act, after scores.json is in place; temp() would keep all until the search ends.
     shell:
         "{params.python} -m bambo.evaluation {input.recipe} {input.model} {params.folder}"

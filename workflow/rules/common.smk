@@ -1,18 +1,17 @@
-# What every rule file uses: the validated config, paths of the run, and which python runs a job.
+# Shared by all rules: the validated config, paths of the run, what a job waits for, and which python runs it.
 #
 # REQUIRED INPUTS  the config
 # OUTPUTS          none
 
+import json
 import os
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
 # Jobs import bambo from this checkout, also in an environment where it is not installed.
-sys.path.insert(0, str(ROOT / "workflow"))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+LIBRARY = str(Path(workflow.basedir) / "workflow")
+sys.path.insert(0, LIBRARY)
+os.environ.update(PYTHONPATH=os.pathsep.join([LIBRARY, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
 # Waiting OpenMP threads that spin make busy cores several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -27,12 +26,11 @@ with plain_errors():
 
         check(CONFIG)
 
-RUN = f"results/{CONFIG.run}"
-SOURCES = list(CONFIG.sources)
+RUN = str(CONFIG.folder)
 
 
 wildcard_constraints:
-    source="|".join(SOURCES),
+    source="|".join(CONFIG.sources),
     search="|".join(CONFIG.searches),
     iteration=r"\d{3}",
     iterations=r"\d+",
@@ -47,15 +45,49 @@ def conda_in_use():
 PYTHON = "python" if conda_in_use() else sys.executable
 
 
-def source_records(wildcards=None):
-    return expand(RUN + "/sources/{source}.json", source=SOURCES)
-
-
 def scores(ids):
     return [f"{RUN}/candidates/{id}/scores.json" for id in ids]
+
+
+def end_point_scores(wildcards):
+    """Scores of every source under the run's files and under its own."""
+    with checkpoints.endpoints.get().output[0].open() as file:
+        record = json.load(file)
+    return scores(sorted({*record["end_points"].values(), *record["own_files"].values()}))
+
+
+def proposal(search, iteration):
+    """A decision that was made; Snakemake comes back here when it is made."""
+    with checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0].open() as file:
+        return json.load(file)
+
+
+def evaluated_before(wildcards):
+    """What a proposal waits for: every evaluation of the iterations before it."""
+    earlier = range(int(wildcards.iteration))
+    return scores(id for t in earlier for id in proposal(wildcards.search, t)["candidates"])
+
+
+def evaluated_within(wildcards):
+    """Everything that a budget asks for; a stop that was decided under a smaller budget is passed over."""
+    budget = int(wildcards.iterations)
+    ids = []
+    for t in range(budget + 1):
+        decision = proposal(wildcards.search, t)
+        ids += decision["candidates"]
+        if decision["stop"] and decision["iterations"] >= budget:
+            break
+    return scores(ids)
+
+
+def completed(wildcards):
+    """The end of every search, with its budget in the name."""
+    return [
+        f"{RUN}/search/{name}/complete-{bambo.config.iterations(CONFIG, name)}" for name in CONFIG.searches
+    ]
 
 
 def print_summary():
     from bambo.report.summary import print_run
 
-    print_run(RUN)
+    print_run(CONFIG.folder)

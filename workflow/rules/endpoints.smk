@@ -8,35 +8,26 @@
 checkpoint endpoints:
     """Write the recipes of the pure sources."""
     input:
-        source_records,
+        expand(f"{RUN}/sources/{{source}}.json", source=CONFIG.sources),
     output:
-        update(RUN + "/endpoints/candidates.json"),
+        update(f"{RUN}/endpoints/candidates.json"),
     log:
-        RUN + "/logs/endpoints.log",
-    params:
+        f"{RUN}/logs/endpoints.log",
     conda:
         "../../envs/optimize.yaml"
     script:
         "../scripts/endpoints.py"
 
 
-def end_point_scores(wildcards):
-    with checkpoints.endpoints.get().output[0].open() as file:
-        record = json.load(file)
-    return scores(sorted({*record["end_points"].values(), *record["own_files"].values()}))
-
-
 rule normalisation:
     """Refuse a pair whose expert is no better than its base before anything else is evaluated."""
     input:
         end_point_scores,
-        candidates=RUN + "/endpoints/candidates.json",
+        candidates=f"{RUN}/endpoints/candidates.json",
     output:
-        RUN + "/endpoints/normalisation.json",
+        f"{RUN}/endpoints/normalisation.json",
     log:
-        RUN + "/logs/normalisation.log",
-    params:
-        run=RUN,
+        f"{RUN}/logs/normalisation.log",
     conda:
         "../../envs/optimize.yaml"
     script:

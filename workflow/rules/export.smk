@@ -8,18 +8,16 @@
 rule export:
     """Merge the chosen models again and put them into models/<name>/."""
     input:
-        RUN + "/tables/selection.csv",
+        f"{RUN}/tables/selection.csv",
     output:
-        RUN + "/models/index.json",
+        f"{RUN}/models/index.json",
     log:
-        RUN + "/logs/export.log",
+        f"{RUN}/logs/export.log",
+    conda:
+        "../../envs/merge.yaml"
     threads: 2
     resources:
         mem_mb=CONFIG.resources.merge.mem_mb,
         runtime=CONFIG.resources.merge.runtime,
-    params:
-        run=RUN,
-    conda:
-        "../../envs/merge.yaml"
     script:
         "../scripts/export.py"

@@ -8,16 +8,16 @@
 rule differences:
     """How much the sources differ, tensor by tensor (Eq. 4)."""
     input:
-        source_records,
+        expand(f"{RUN}/sources/{{source}}.json", source=CONFIG.sources),
     output:
-        RUN + "/partition/differences.parquet",
+        f"{RUN}/partition/differences.parquet",
     log:
-        RUN + "/logs/differences.log",
+        f"{RUN}/logs/differences.log",
+    conda:
+        "../../envs/merge.yaml"
     resources:
         mem_mb=CONFIG.resources.merge.mem_mb,
         runtime=CONFIG.resources.merge.runtime,
-    conda:
-        "../../envs/merge.yaml"
     script:
         "../scripts/differences.py"
 
@@ -25,15 +25,15 @@ rule differences:
 rule variables:
     """Group the tensors into the variables of one search; a file a search, so that a new search disturbs no other."""
     input:
-        RUN + "/partition/differences.parquet",
+        f"{RUN}/partition/differences.parquet",
     output:
-        RUN + "/search/{search}/variables.json",
+        f"{RUN}/search/{{search}}/variables.json",
     log:
-        RUN + "/logs/variables/{search}.log",
-    params:
-        settings=lambda wildcards: bambo.config.search_settings(CONFIG, wildcards.search),
+        f"{RUN}/logs/variables/{{search}}.log",
     conda:
         "../../envs/optimize.yaml"
+    params:
+        settings=lambda wildcards: bambo.config.search_settings(CONFIG, wildcards.search),
     script:
         "../scripts/variables.py"
 
@@ -41,14 +41,14 @@ rule variables:
 rule blocks:
     """All searches' variables in one file, for readers."""
     input:
-        expand(RUN + "/search/{search}/variables.json", search=CONFIG.searches),
+        expand(f"{RUN}/search/{{search}}/variables.json", search=CONFIG.searches),
     output:
-        RUN + "/partition/blocks.json",
+        f"{RUN}/partition/blocks.json",
     log:
-        RUN + "/logs/blocks.log",
-    params:
-        searches=list(CONFIG.searches),
+        f"{RUN}/logs/blocks.log",
     conda:
         "../../envs/optimize.yaml"
+    params:
+        searches=list(CONFIG.searches),
     script:
         "../scripts/blocks.py"

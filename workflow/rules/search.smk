@@ -4,54 +4,26 @@
 # OUTPUTS          search/<search>/proposals/t<iteration>.json   candidates of one iteration; never decided twice
 #                  search/<search>/complete-<iterations>         all of a budget is evaluated
 
-import json
-
-
-def proposal(search, iteration):
-    """A decision that was made; Snakemake comes back here when it is made."""
-    with checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0].open() as file:
-        return json.load(file)
-
-
-def evaluated_before(wildcards):
-    """What a proposal waits for: every evaluation of the iterations before it."""
-    earlier = range(int(wildcards.iteration))
-    return scores(id for t in earlier for id in proposal(wildcards.search, t)["candidates"])
-
-
-def evaluated_within(wildcards):
-    """Everything that a budget asks for; a stop decided under a smaller budget is passed over."""
-    budget = int(wildcards.iterations)
-    ids = []
-    for t in range(budget + 1):
-        decision = proposal(wildcards.search, t)
-        ids += decision["candidates"]
-        if decision["stop"] and decision["iterations"] >= budget:
-            break
-    return scores(ids)
-
 
 checkpoint propose:
     """Fit the surrogate to all that is evaluated and choose the next batch; iteration 0 is the initial design."""
     input:
         evaluated_before,
-        variables=RUN + "/search/{search}/variables.json",
-        normalisation=RUN + "/endpoints/normalisation.json",
+        variables=f"{RUN}/search/{{search}}/variables.json",
+        normalisation=f"{RUN}/endpoints/normalisation.json",
     output:
-        update(RUN + "/search/{search}/proposals/t{iteration}.json"),
+        update(f"{RUN}/search/{{search}}/proposals/t{{iteration}}.json"),
     log:
-        RUN + "/logs/propose/{search}-{iteration}.log",
-    params:
-        run=RUN,
+        f"{RUN}/logs/propose/{{search}}-{{iteration}}.log",
+    # A proposal keeps several evaluations waiting.
+    priority: 20
+    conda:
+        "../../envs/optimize.yaml"
     # One thread: the same seed then gives the same proposals, bit for bit.
     threads: 1
     resources:
         mem_mb=CONFIG.resources.propose.mem_mb,
         runtime=CONFIG.resources.propose.runtime,
-    # A proposal keeps several evaluations waiting.
-    priority: 20
-    conda:
-        "../../envs/optimize.yaml"
     script:
         "../scripts/propose.py"
 
@@ -61,11 +33,9 @@ rule complete:
     input:
         evaluated_within,
     output:
-        RUN + "/search/{search}/complete-{iterations}",
+        f"{RUN}/search/{{search}}/complete-{{iterations}}",
     log:
-        RUN + "/logs/complete/{search}-{iterations}.log",
-    params:
-        run=RUN,
+        f"{RUN}/logs/complete/{{search}}-{{iterations}}.log",
     conda:
         "../../envs/optimize.yaml"
     script:

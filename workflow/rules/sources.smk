@@ -9,29 +9,29 @@ rule source:
     input:
         lambda wildcards: bambo.config.source_files(CONFIG, wildcards.source),
     output:
-        RUN + "/sources/{source}.json",
+        f"{RUN}/sources/{{source}}.json",
     log:
-        RUN + "/logs/source/{source}.log",
-    params:
-        model=lambda wildcards: CONFIG.sources[wildcards.source].model,
-        revision=lambda wildcards: CONFIG.sources[wildcards.source].revision,
+        f"{RUN}/logs/source/{{source}}.log",
+    conda:
+        "../../envs/merge.yaml"
     resources:
         mem_mb=CONFIG.resources.merge.mem_mb,
         runtime=CONFIG.resources.merge.runtime,
-    conda:
-        "../../envs/merge.yaml"
+    params:
+        model=lambda wildcards: CONFIG.sources[wildcards.source].model,
+        revision=lambda wildcards: CONFIG.sources[wildcards.source].revision,
     script:
         "../scripts/source.py"
 
 
 rule train_demo_models:
     """Make the embedded pair again from code and seed; declares no outputs, so no run ever plans or deletes it."""
-    threads: 2
     log:
         "results/train_demo_models.log",
-    params:
-        python=PYTHON,
     conda:
         "../../envs/evaluate.yaml"
+    threads: 2
+    params:
+        python=PYTHON,
     shell:
         "{params.python} resources/recipe/train.py 2>&1 | tee {log}"

@@ -4,27 +4,22 @@
 # OUTPUTS          tables/{observations,pareto,hypervolume,selection}, figures/*.svg
 
 TABLES = expand(
-    RUN + "/tables/{name}",
+    f"{RUN}/tables/{{name}}",
     name=["observations.parquet", "observations.csv", "pareto.csv", "hypervolume.csv", "selection.csv"],
 )
-FIGURES = expand(RUN + "/figures/{name}.svg", name=["partition", "objectives", "progress", "weights"])
+FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=["partition", "objectives", "progress", "weights"])
 
 
 rule tables:
     """Observations, fronts, hypervolume and the models chosen for each preference (section 3.4)."""
     input:
-        [
-            f"{RUN}/search/{name}/complete-{bambo.config.iterations(CONFIG, name)}"
-            for name in CONFIG.searches
-        ],
-        blocks=RUN + "/partition/blocks.json",
-        normalisation=RUN + "/endpoints/normalisation.json",
+        completed,
+        blocks=f"{RUN}/partition/blocks.json",
+        normalisation=f"{RUN}/endpoints/normalisation.json",
     output:
         TABLES,
     log:
-        RUN + "/logs/tables.log",
-    params:
-        run=RUN,
+        f"{RUN}/logs/tables.log",
     conda:
         "../../envs/optimize.yaml"
     script:
@@ -35,14 +30,12 @@ rule figures:
     """Partition, objective space, progress and weights along the front."""
     input:
         TABLES,
-        blocks=RUN + "/partition/blocks.json",
-        differences=RUN + "/partition/differences.parquet",
+        blocks=f"{RUN}/partition/blocks.json",
+        differences=f"{RUN}/partition/differences.parquet",
     output:
         FIGURES,
     log:
-        RUN + "/logs/figures.log",
-    params:
-        run=RUN,
+        f"{RUN}/logs/figures.log",
     conda:
         "../../envs/optimize.yaml"
     script:

@@ -10,6 +10,4 @@ from bambo.report.summary import print_progress
 with job(snakemake.log[0]):
     config, search = load(snakemake.config), snakemake.wildcards.search
     write_text(Path(snakemake.output[0]), "")
-    print_progress(
-        Path(snakemake.params.run), search, search_settings(config, search), config.reference_point
-    )
+    print_progress(config.folder, search, search_settings(config, search), config.reference_point)

@@ -10,7 +10,7 @@ from bambo.report import tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
-    run = Path(snakemake.params.run)
+    run = config.folder
     chosen = tables.read(run, "selection").sort_values("export").head(config.selection.export)
     choices = chosen[["name", "candidate", "accuracy", "tokens", "preference", "reason"]].to_dict("records")
     write_json(Path(snakemake.output[0]), export(run, choices, run / "models", threads=snakemake.threads))

@@ -1,7 +1,5 @@
 """Partition, objective space, progress and weights along the front."""
 
-from pathlib import Path
-
 import pandas as pd
 from bambo.config import load
 from bambo.jobs import job
@@ -11,7 +9,7 @@ from bambo.report.style import save
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
-    run = Path(snakemake.params.run)
+    run = config.folder
     observations = pd.read_parquet(run / "tables" / "observations.parquet")
     pareto, hypervolume = tables.read(run, "pareto"), tables.read(run, "hypervolume")
     differences = pd.read_parquet(snakemake.input.differences)

@@ -34,6 +34,4 @@ with job(snakemake.log[0]):
         write_json(output, proposal)
     if iteration > 0:
         settings = search_settings(config, search)
-        print_progress(
-            Path(snakemake.params.run), search, settings, config.reference_point, before=iteration
-        )
+        print_progress(config.folder, search, settings, config.reference_point, before=iteration)

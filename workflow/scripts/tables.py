@@ -1,7 +1,5 @@
 """Observations, fronts, hypervolume and selection."""
 
-from pathlib import Path
-
 from bambo.config import load, search_settings
 from bambo.files import read_json
 from bambo.jobs import job
@@ -9,11 +7,9 @@ from bambo.report import tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
-    folder = Path(snakemake.params.run) / "tables"
+    folder = config.folder / "tables"
     searches = read_json(snakemake.input.blocks)["searches"]
-    run = tables.read_run(
-        Path(snakemake.params.run), {name: search["variables"] for name, search in searches.items()}
-    )
+    run = tables.read_run(config.folder, {name: search["variables"] for name, search in searches.items()})
     observations = tables.observations(run)
     settings = {name: search_settings(config, name) for name in config.searches}
     pareto = tables.pareto(run, observations, settings, config.reference_point)

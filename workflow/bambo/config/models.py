@@ -4,6 +4,7 @@ What is to say about a key (type, bounds, default, meaning, whether it belongs t
 is said here once: messages, key reference and JSON schema are made from it.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -283,3 +284,8 @@ class Config(Table):
         default=Selection(), description="Which models of the Pareto set are chosen."
     )
     resources: Resources = Field(default=Resources(), description="What a job may take.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's results lie, relative to the working directory."""
+        return Path("results") / self.run

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import time
 from pathlib import Path
 
 from ..errors import plain_errors
@@ -13,6 +14,7 @@ from .startup import lean, leave
 
 
 def main() -> None:
+    start = time.perf_counter()
     parser = argparse.ArgumentParser(prog="python -m bambo.evaluation", description=__doc__)
     parser.add_argument("recipe", type=Path, help="recipe.json, whose `evaluation` says how to score")
     parser.add_argument("model", type=Path, help="the merged checkpoint, a Hugging Face folder")
@@ -34,6 +36,7 @@ def main() -> None:
                 device=arguments.device,
                 threads=arguments.threads,
                 engine=arguments.engine,
+                started=(start, 0.0),
             )
         except EvaluationFailed as error:
             sys.exit(f"error: {error}")

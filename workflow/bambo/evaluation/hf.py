@@ -15,6 +15,7 @@ from transformers.generation.logits_process import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.initialization import no_init_weights
 
 from ..errors import BadInput
 from .engine import EvaluationFailed, Output
@@ -33,10 +34,13 @@ class HFEngine:
             raise BadInput(
                 f"{model_dir}: the tokenizer has no chat template; name a source that has one in files_from"
             )
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
-        self.model = model.to(device).eval()
+        with no_init_weights():  # all come from the file
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                model_dir, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+        if loaded["missing_keys"]:
+            raise BadInput(f"{model_dir}: no tensor {min(loaded['missing_keys'])}; merge the model again")
+        self.model: Any = model.to(device).eval()
         self.device = torch.device(device)
         self.context_length = getattr(self.model.config, "max_position_embeddings", None)
         eos = self.model.generation_config.eos_token_id

@@ -33,12 +33,15 @@ def evaluate(
     device: str = "cpu",
     threads: int = 1,
     engine: str = "hf",
+    started: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Score the model in `model_dir` as `recipe["evaluation"]` says; returns what scores.json holds.
 
     Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
     Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left; where
     scores.json already holds the recipe's scores, they are returned as they are.
+
+    started: time.perf_counter() and time.process_time() from which seconds are counted (default: now).
 
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
@@ -49,7 +52,7 @@ def evaluate(
         and scores["id"] == recipe["id"]
     ):
         return scores
-    start, start_cpu = time.perf_counter(), time.process_time()
+    start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
     lm = _language_model(

@@ -11,12 +11,12 @@ from typing import Any
 def lean() -> None:
     """Make this process import only what plain generation on one device needs; call it before torch is imported.
 
-    torch's compiler, its sharded tensors and two optional dependencies of transformers are imported by every model
-    class, and used by none here. Garbage collection finds nothing while thousands of modules are imported.
+    torch's compiler, its sharded tensors and optional dependencies of transformers and requests are imported by every
+    model class, and used by none here. Garbage collection finds nothing while thousands of modules are imported.
     """
     gc.set_threshold(100_000)
     os.environ.setdefault("TQDM_DISABLE", "1")
-    sys.modules |= {name: None for name in ("accelerate", "scipy")}  # type: ignore[misc]  # as if not installed
+    sys.modules |= {name: None for name in ("accelerate", "chardet", "scipy")}  # type: ignore[misc]  # as if not installed
     sys.modules["torch._dynamo"] = Eager("torch._dynamo")
     # A context for masks that are built by vmap, as for images.
     masks = Eager("torch._dynamo._trace_wrapped_higher_order_op")

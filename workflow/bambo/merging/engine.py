@@ -29,8 +29,8 @@ from ..errors import BadInput
 from ..files import atomic
 from ..headers import encode_header
 from ..recipe import check_recipe
-from ..streaming import CHUNK_BYTES, FLOATS, chunks, one_thread
 from . import linear
+from .streaming import CHUNK_BYTES, FLOATS, chunks, one_thread
 
 METHODS = {"linear": linear}
 

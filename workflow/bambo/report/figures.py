@@ -198,12 +198,12 @@ def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str 
         image = _heat_map(axes, tables.weights(members).T, names)
         shown = zip(members["tokens"], members["accuracy"], members["candidate"], strict=True)
         labels = [f"{_tokens(tokens)}\n{accuracy:.2f}\n{candidate}" for tokens, accuracy, candidate in shown]
-        if len(members) > 10:  # no room for candidates
+        if len(members) > 8:  # no room for candidates
             labels = [label.rpartition("\n")[0] for label in labels]
         step = -(-len(members) // 25)
         axes.set_xticks(range(0, len(members), step), labels[::step], fontsize=7.5)
         axes.set_title(f"{search}: weight of {source} in the models of its {kind}")
-    panels[-1].set_xlabel("models: tokens an answer, accuracy, candidate")
+    panels[-1].set_xlabel("models: tokens an answer, below it accuracy")
     bar = figure.colorbar(image, ax=panels, pad=0.01, fraction=0.03, label=f"weight of {source}")
     bar.outline.set_visible(False)
     return figure

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import Any
 
 import pandas as pd
@@ -123,7 +124,8 @@ def front_text(
         parts.append(_selection_lines(selection))
     warnings = [*gaps, *_warnings(observations)]
     if warnings:
-        parts.append(["Warnings", *(f"  {text}" for text in warnings)])
+        lines = [wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ") for text in warnings]
+        parts.append(["Warnings", *chain.from_iterable(lines)])
     exported = (Path(run_dir) / "models").exists()
     parts.append(
         [

@@ -79,7 +79,7 @@ def decide(
     *,
     settings: Mapping[str, Any],
     settings_hash: str,
-    variables: Sequence[Mapping[str, Any]],
+    variables: Sequence[dict[str, Any]],
     normalisation: Mapping[str, Any],
     reference: Sequence[float],
 ) -> dict[str, Any]:
@@ -89,25 +89,20 @@ def decide(
     where `evaluations` is used up, "hypervolume" where the stop rule of the settings holds, else null. Equal
     files and settings give an equal proposal.
     """
-    ledger = read_ledger(
-        run, search, iteration, len(variables), normalisation, settings["noise_share"]
-    )
-    size = settings["n_initial"] if iteration == 0 else settings["batch_size"]
-    if settings["evaluations"] is not None:
-        size = min(size, settings["evaluations"] - len(ledger.asked))
+    ledger = read_ledger(run, search, iteration, len(variables), normalisation, settings["noise_share"])
+    size = _size(settings, iteration, len(ledger.asked))
+    seed = int(np.random.SeedSequence([settings["seed"], iteration]).generate_state(1)[0])
     stop = None
-    if size <= 0:
+    if size == 0:
         stop = "budget"
     elif iteration > 0 and settings["stop"] and stalled(ledger.hypervolumes(reference), **settings["stop"]):
         stop = "hypervolume"
 
-    seed = int(np.random.SeedSequence([settings["seed"], iteration]).generate_state(1)[0])
     info: dict[str, Any] = {"surrogate": None, "acquisition_value": None, "replaced": 0}
-    if stop:
-        points, origins = np.empty((0, len(variables))), []
-    elif iteration == 0:
+    points, origins = np.empty((0, len(variables))), list[str]()
+    if iteration == 0:
         points, origins = _initial(settings, len(variables), size)
-    else:
+    elif stop is None:
         points, info = ask(
             ledger.X,
             ledger.values.Y,
@@ -128,7 +123,7 @@ def decide(
         "iterations": settings["iterations"],
         "seed": seed,
         "stop": stop,
-        "candidates": [run.add(run.recipe(expand(point, variables))) for point in points],
+        "candidates": [run.add(run.recipe(expand(point, variables))) for point in points.tolist()],
         "variables": points.tolist(),
         "origin": origins,
         "observed": ledger.ids,
@@ -137,6 +132,12 @@ def decide(
         **info,
         "versions": {name: version(name) for name in ("torch", "botorch", "gpytorch", "numpy", "scipy")},
     }
+
+
+def _size(settings: Mapping[str, Any], iteration: int, asked: int) -> int:
+    """How many candidates an iteration may ask for: a batch, cut where `evaluations` ends."""
+    size = settings["n_initial"] if iteration == 0 else settings["batch_size"]
+    return size if settings["evaluations"] is None else max(0, min(size, settings["evaluations"] - asked))
 
 
 def _initial(settings: Mapping[str, Any], dimension: int, size: int) -> tuple[NDArray[np.float64], list[str]]:

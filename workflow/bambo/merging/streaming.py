@@ -11,8 +11,7 @@ FLOATS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 # Large enough for the cost of a call to vanish, small enough for its float32 copies to stay in the cache.
 CHUNK_BYTES = 1 << 20
 
-# Chunks are views of read-only memory maps, which nothing here writes to; torch warns of such a buffer once a
-# process.
+# Chunks are views of read-only memory maps. Nothing writes to them; torch warns of such a buffer once a process.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.frombuffer(bytes(1), dtype=torch.uint8)
@@ -28,7 +27,7 @@ def chunks(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread, so that sums do not depend on the number of cores."""
+    """Run torch itself on one thread: the parallel work goes over tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,0 +1,109 @@
+"""A whole run: what it leaves, and that a second start does only what is missing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Workflow, small_config
+
+
+@pytest.fixture
+def copy(finished: Workflow, tmp_path: Path) -> Workflow:
+    """The finished run in a folder of its own, with every time stamp kept."""
+    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2)
+    return Workflow(tmp_path / "copy", small_config())
+
+
+def test_leaves_tables_figures_and_a_summary(finished: Workflow) -> None:
+    observations = pd.read_parquet(finished.results / "tables/observations.parquet")
+    counts = observations["search"].value_counts()
+    assert counts.to_dict() == {"blocks": 8, "single": 2, "reference": 4}
+    assert (observations["status"] == "ok").all()
+    names = ["partition", "objectives", "progress", "weights"]
+    assert all((finished.results / "figures" / f"{name}.svg").stat().st_size > 0 for name in names)
+    assert "Pareto front" in finished.output
+    assert "best single-weight grid" in finished.output
+
+
+def test_candidates_are_scored_once_and_leave_no_model(finished: Workflow) -> None:
+    folders = list((finished.results / "candidates").iterdir())
+    # 8 + 2 proposals, of which two are the end points, and one source under its own files.
+    assert len(folders) == 11
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == {
+            "recipe.json",
+            "scores.json",
+            "samples.parquet",
+            "lm_eval",
+        }
+        scores = json.loads((folder / "scores.json").read_text())
+        samples = pd.read_parquet(folder / "samples.parquet")
+        for name, benchmark in scores["benchmarks"].items():
+            rows = samples[samples["benchmark"] == name]
+            assert benchmark["tokens"] == pytest.approx(rows["output_tokens"].mean())
+            assert benchmark["accuracy"] == pytest.approx(rows["correct"].mean())
+
+
+def test_proposals_say_what_they_saw(finished: Workflow) -> None:
+    proposals = [
+        json.loads((finished.results / f"search/blocks/proposals/t{t:03d}.json").read_text())
+        for t in range(3)
+    ]
+    asked = [id for proposal in proposals for id in proposal["candidates"]]
+    assert len(set(asked)) == 8
+    assert proposals[2]["observed"] == asked[:6]
+    assert proposals[0]["surrogate"] is None
+    assert set(proposals[2]["surrogate"]) == {"reasoning", "efficiency"}
+    assert proposals[0]["origin"][:3] == ["all-0", "all-1", "balanced"]
+
+
+def test_nothing_is_left_to_do(finished: Workflow) -> None:
+    assert "Nothing to be done" in finished.succeed("--dry-run")
+
+
+def test_touched_and_forced_runs_evaluate_nothing_again(copy: Workflow) -> None:
+    before = {id: path.read_bytes() for id, path in scores(copy).items()}
+    front = (copy.results / "tables/pareto.csv").read_bytes()
+    for recipe in copy.results.glob("candidates/*/recipe.json"):
+        recipe.touch()
+    copy.succeed("--forceall")
+    assert {id: path.read_bytes() for id, path in scores(copy).items()} == before
+    assert (copy.results / "tables/pareto.csv").read_bytes() == front
+    assert not list(copy.results.glob("candidates/*/model"))
+
+
+def test_a_larger_budget_does_just_the_new_work(copy: Workflow) -> None:
+    before = copy.score_times()
+    proposals = {path.name: path.read_bytes() for path in copy.results.glob("search/blocks/proposals/*.json")}
+    config = small_config()
+    config["searches"]["blocks"]["iterations"] = 3
+    copy.write(config)
+    copy.succeed()
+    after = copy.score_times()
+    assert after.items() >= before.items()
+    assert len(after) == len(before) + 2
+    for name, content in proposals.items():
+        assert (copy.results / "search/blocks/proposals" / name).read_bytes() == content
+    observations = pd.read_csv(copy.results / "tables/observations.csv")
+    assert (observations["search"] == "blocks").sum() == 10
+
+
+def test_export_writes_models_that_generate(copy: Workflow) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    copy.succeed("export")
+    index = json.loads((copy.results / "models/index.json").read_text())
+    assert len(index) == 2
+    for entry in index:
+        folder = copy.folder / entry["path"]
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        prompt = tokenizer("Start 3: a+2 = ?", return_tensors="pt")
+        assert model.generate(**prompt, max_new_tokens=2).shape[1] > prompt["input_ids"].shape[1]
+        recipe = json.loads((folder / "recipe.json").read_text())
+        assert recipe["id"] == entry["candidate"]
+
+
+def scores(workflow: Workflow) -> dict[str, Path]:
+    return {path.parent.name: path for path in workflow.results.glob("candidates/*/scores.json")}
