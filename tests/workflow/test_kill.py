@@ -16,16 +16,16 @@ KILLS = 3
 def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path) -> None:
     workflow = Workflow(tmp_path, small_config())
     generator = random.Random(0)
-    scored: dict[str, int] = {}
+    scored: dict[str, bytes] = {}
     for _ in range(KILLS):
         wait_and_kill(workflow, seconds=generator.uniform(10, 40))
-        still_there = workflow.score_times()
+        still_there = workflow.scores()
         assert still_there.items() >= scored.items(), "a finished evaluation was done again"
         scored = still_there
         workflow.succeed("--unlock")
-    assert len(scored) < len(finished.score_times()), "killed too late to show anything"
+    assert len(scored) < len(finished.scores()), "killed too late to show anything"
     workflow.succeed("--rerun-incomplete")
-    assert workflow.score_times().items() >= scored.items()
+    assert workflow.scores().items() >= scored.items()
 
     for name in ["observations", "pareto", "hypervolume", "selection"]:
         undisturbed, killed = (

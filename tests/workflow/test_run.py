@@ -64,24 +64,24 @@ def test_nothing_is_left_to_do(finished: Workflow) -> None:
 
 
 def test_touched_and_forced_runs_evaluate_nothing_again(copy: Workflow) -> None:
-    before = {id: path.read_bytes() for id, path in scores(copy).items()}
+    before = copy.scores()
     front = (copy.results / "tables/pareto.csv").read_bytes()
     for recipe in copy.results.glob("candidates/*/recipe.json"):
         recipe.touch()
     copy.succeed("--forceall")
-    assert {id: path.read_bytes() for id, path in scores(copy).items()} == before
+    assert copy.scores() == before
     assert (copy.results / "tables/pareto.csv").read_bytes() == front
     assert not list(copy.results.glob("candidates/*/model"))
 
 
 def test_a_larger_budget_does_just_the_new_work(copy: Workflow) -> None:
-    before = copy.score_times()
+    before = copy.scores()
     proposals = {path.name: path.read_bytes() for path in copy.results.glob("search/blocks/proposals/*.json")}
     config = small_config()
     config["searches"]["blocks"]["iterations"] = 3
     copy.write(config)
     copy.succeed()
-    after = copy.score_times()
+    after = copy.scores()
     assert after.items() >= before.items()
     assert len(after) == len(before) + 2
     for name, content in proposals.items():
@@ -103,7 +103,3 @@ def test_export_writes_models_that_generate(copy: Workflow) -> None:
         assert model.generate(**prompt, max_new_tokens=2).shape[1] > prompt["input_ids"].shape[1]
         recipe = json.loads((folder / "recipe.json").read_text())
         assert recipe["id"] == entry["candidate"]
-
-
-def scores(workflow: Workflow) -> dict[str, Path]:
-    return {path.parent.name: path for path in workflow.results.glob("candidates/*/scores.json")}

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import check_finite, fingerprint, open_checkpoint
+from .checkpoint import COMPANIONS, check_finite, fingerprint, open_checkpoint
 from .config import is_hub_id
 from .errors import BadInput
 
 # What a merged model needs of a source; the hub's other formats of the same weights are not downloaded.
-PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+PATTERNS = ["*.safetensors", *(f"*{suffix}" for suffix in COMPANIONS)]
 
 
 def locate(model: str, revision: str | None) -> Path:

@@ -26,7 +26,7 @@ rule merge:
     params:
         python=PYTHON,
     shell:
-        "{params.python} -m bambo.merging {input} {output} --threads {threads} > {log} 2>&1"
+        "{params.python} -m bambo.merging {input} {output} --threads {threads} --unless-scored > {log} 2>&1"
 
 
 rule evaluate:
@@ -55,8 +55,8 @@ rule evaluate:
         device=CONFIG.evaluation.device,
         batch_size=CONFIG.evaluation.batch_size,
         folder=lambda wildcards, output: Path(output[0]).parent,
-    # The model goes as the last act, after scores.json is in place; temp() would keep all until the search ends.
+    # Scores that were kept count as made now. The model goes last; temp() would keep all until the search ends.
     shell:
         "{params.python} -m bambo.evaluation {input.recipe} {input.model} {params.folder}"
         " --engine {params.engine} --device {params.device} --batch-size {params.batch_size} --threads {threads}"
-        " > {log} 2>&1 && rm -rf {input.model}"
+        " > {log} 2>&1 && touch {output} && rm -rf {input.model}"

@@ -1,0 +1,100 @@
+"""A chat tokenizer of single characters, benchmarks of a few questions, and an engine that says what it is told to."""
+
+import csv
+import json
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bambo.evaluation.engine import Output
+from bambo.recipe import make_recipe
+
+SPECIAL = ["<pad>", "<eos>", "<user>", "<assistant>", "<think>", "</think>", "<unk>"]
+VOCABULARY = [*SPECIAL, *string.printable]
+EOS = SPECIAL.index("<eos>")
+TEMPLATE = "{% for message in messages %}<user>{{ message['content'] }}{% endfor %}<assistant>"
+THINKING_TEMPLATE = TEMPLATE + "<think>"
+GREEDY = {"do_sample": False}
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 20, "min_p": 0.0}
+
+
+def make_tokenizer(template: str | None = TEMPLATE) -> Any:
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token="<unk>"))
+    inner.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        extra_special_tokens=SPECIAL[2:6],
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+class ScriptedEngine:
+    """Answers with `answer(prompt, seed)`: the text, which ends in <eos> unless it is longer than allowed."""
+
+    context_length = 1000
+
+    def __init__(self, answer: Callable[[str, int], str], template: str = TEMPLATE) -> None:
+        self.tokenizer = make_tokenizer(template)
+        self.answer = answer
+        self.chunks: list[list[str]] = []
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_tokens: int, sampling: dict, seeds: Sequence[int]
+    ) -> list[Output]:
+        texts = [self._text(prompt) for prompt in prompts]
+        self.chunks.append(texts)
+        return [self._output(self.answer(text, seed), max_tokens) for text, seed in zip(texts, seeds, strict=True)]
+
+    def _text(self, tokens: list[int]) -> str:
+        return "".join(VOCABULARY[token] for token in tokens)
+
+    def _output(self, text: str, max_tokens: int) -> Output:
+        tokens = [*self.tokenizer(text, add_special_tokens=False).input_ids, EOS]
+        cut = len(tokens) > max_tokens
+        return Output(tokens[:max_tokens], "length" if cut else "eos")
+
+    def peak_memory_gb(self) -> float:
+        return 0.5
+
+
+def write_gpqa(path: Path, questions: int = 6) -> Path:
+    """Questions `sum n` whose right option is n."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))])
+        writer.writerows([f"rec{n}", f"sum {n}", f"{n}", f"{n}1", f"{n}2", f"{n}3"] for n in range(questions))
+    return path
+
+
+def write_aime(path: Path, questions: int = 5) -> Path:
+    """Problems of growing length, `n` and n spaces, whose answer is n."""
+    rows = [{"id": f"a{n}", "problem": f"{n}" + " " * n, "answer": str(n)} for n in range(questions)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def aime_task(folder: Path, **settings: Any) -> dict[str, Any]:
+    data = write_aime(folder / "aime.jsonl")
+    return {"task": "aime25", "data": str(data), "prompt": "{{problem}}", "max_tokens": 20} | settings
+
+
+def gpqa_task(folder: Path, **settings: Any) -> dict[str, Any]:
+    data = write_gpqa(folder / "gpqa.csv")
+    prompt = "{{Question}}|{{choice1}}|{{choice2}}|{{choice3}}|{{choice4}}"
+    return {"task": "gpqa_diamond_cot_zeroshot", "data": str(data), "prompt": prompt, "max_tokens": 20} | settings
+
+
+def chat_recipe(tasks: dict[str, dict], **settings: Any) -> dict[str, Any]:
+    evaluation = {"seed": 0, "repeats": 1, "limit": None, "sampling": GREEDY, "dtype": "float32", "tasks": tasks}
+    source = {"path": "-", "fingerprint": "f", "sample": "s"}
+    return make_recipe({"head": [1.0]}, {"one": source}, "one", evaluation | settings)

@@ -1,0 +1,174 @@
+import csv
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bambo.errors import BadInput
+from bambo.evaluation import check_tasks
+from bambo.evaluation.tasks import REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks
+from bambo.files import file_hash
+from hypothesis import given
+from hypothesis import strategies as st
+from pico_chat import aime_task, gpqa_task
+from scipy.stats import chisquare
+
+DEMO = {
+    "tiny_gpqa": {"task": "gpqa_diamond_cot_zeroshot", "data": "resources/benchmarks/tiny_gpqa.csv"},
+    "tiny_aime": {"task": "aime25", "data": "resources/benchmarks/tiny_aime.jsonl"},
+}
+
+
+def _config(settings: dict[str, Any], repeats: int = 1) -> dict[str, Any]:
+    return lm_eval_tasks("b", settings, repeats, {"until": [], "max_gen_toks": 9})["b"]
+
+
+def test_the_shipped_benchmarks_pass() -> None:
+    check_tasks(DEMO)
+
+
+def test_checking_imports_neither_the_harness_nor_torch() -> None:
+    heavy = {"torch", "transformers", "datasets", "numpy", "pandas", "lm_eval.api", "pyarrow"}
+    code = f"import sys, bambo.evaluation as e; e.check_tasks({DEMO}); print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "aime52"}, r"evaluation\.tasks\.b\.task: lm-eval has no aime52\.yaml \(nearest: aime25"),
+        ({"task": "gpqa_diamond_zeroshot"}, "scored by multiple_choice"),
+        ({"task": "_mmlu"}, "group of tasks"),
+        ({"task": "own/none.yaml"}, r"task: no file own/none\.yaml"),
+        ({"task": "aime25", "prompt": "{{problem"}, r"b\.prompt: .* no template"),
+        ({"task": "aime25", "data": "none.csv"}, r"b\.data: no file none\.csv"),
+        ({"task": "aime25", "data": "aime.txt"}, r"ends in '\.txt', expected one of csv, json, jsonl, parquet"),
+    ],
+)
+def test_bad_tasks(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_tasks({"b": settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.json", "{", "not valid json"),
+        ("x.jsonl", '{"problem": "1", "answer": "1"}\n{', "not valid jsonl"),
+        ("x.jsonl", "", "holds no rows"),
+        ("x.json", "[1, 2]", "holds no rows"),
+        ("x.csv", "problem,answer\n1,2,3\n", "more cells than the header"),
+        ("x.csv", "problem,solution\n1,2\n", "x.csv has no column 'answer', found 'problem', 'solution'"),
+        ("x.csv", "problem,answer\n1,2\n3,\n", "no value in column 'answer' of row 2"),
+        ("x.parquet", "no parquet", "not valid parquet"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        check_tasks({"b": {"task": "aime25", "data": str(tmp_path / name)}})
+    assert str(error.value).startswith("evaluation.tasks.b.data: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["Record ID", "Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"],
+)
+def test_a_missing_column_of_gpqa_is_named(tmp_path: Path, column: str) -> None:
+    settings = gpqa_task(tmp_path)
+    path = Path(settings["data"])
+    path.write_text(path.read_text().replace(column, "other", 1))
+    with pytest.raises(BadInput, match=rf"gpqa\.csv has no column '{column}'"):
+        check_tasks({"b": settings})
+
+
+def test_a_misspelt_column_in_the_prompt_is_named(tmp_path: Path) -> None:
+    for settings in [gpqa_task(tmp_path, prompt="{{Qestion}} {{choice1}}"), aime_task(tmp_path, prompt="{{Qestion}}")]:
+        with pytest.raises(BadInput, match="has no column 'Qestion'"):
+            check_tasks({"b": settings})
+
+
+def test_a_user_may_bring_a_task_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text('doc_to_text: "Q: {{q}}"\ndoc_to_target: a\ngeneration_kwargs: {until: []}\n')
+    (tmp_path / "mine.yaml").write_text("include: base.yaml\ntask: mine\ndataset_path: none\n")
+    (tmp_path / "data.json").write_text(json.dumps([{"q": "1+1", "a": 2}]))
+    settings = {"task": str(tmp_path / "mine.yaml"), "data": str(tmp_path / "data.json")}
+    check_tasks({"b": settings})
+    assert _config(settings)["doc_to_text"] == "Q: {{q}}" + REQUEST
+    (tmp_path / "mine.yaml").write_text("task: mine\ndoc_to_target: a\n")
+    with pytest.raises(BadInput, match=r"mine\.yaml has no doc_to_text"):
+        check_tasks({"b": settings})
+
+
+def test_overrides_of_a_stock_task(tmp_path: Path) -> None:
+    stock, config = _stock("b", "aime25", resolve=True), _config(aime_task(tmp_path, prompt=None))
+    assert config["doc_to_text"] == stock["doc_to_text"] + REQUEST
+    assert config["doc_to_target"] == "answer"
+    assert config["generation_kwargs"] == {"until": [], "max_gen_toks": 9}
+    assert (config["test_split"], config["training_split"], config["fewshot_split"]) == ("test", None, None)
+    assert config["custom_dataset"]()["test"][3]["answer"] == "3"
+    assert "process_results" not in config
+    assert {key for key in stock if key not in config} == {"process_results"}
+
+
+def test_stock_scoring_keeps_prompt_filters_and_metric() -> None:
+    stock = _stock("b", "gpqa_diamond_cot_zeroshot", resolve=True)
+    config = _config({"task": "gpqa_diamond_cot_zeroshot", "scoring": "stock"})
+    for key in ("doc_to_text", "filter_list", "metric_list", "dataset_path", "validation_split"):
+        assert config[key] == stock[key]
+
+
+def test_each_repeat_is_a_task_of_its_own(tmp_path: Path) -> None:
+    configs = lm_eval_tasks("b", aime_task(tmp_path), 3, {"until": []})
+    assert list(configs) == ["b (repeat 0)", "b (repeat 1)", "b (repeat 2)"]
+    assert [config["task"] for config in configs.values()] == list(configs)
+
+
+def test_a_benchmark_that_changed_since_the_recipe_is_refused(tmp_path: Path) -> None:
+    settings = aime_task(tmp_path)
+    settings["data_hash"] = file_hash(Path(settings["data"]))
+    _config(settings)
+    with open(settings["data"], "a") as file:
+        file.write("\n")
+    with pytest.raises(BadInput, match=r"aime\.jsonl has changed"):
+        _config(settings)
+
+
+@given(st.text(min_size=1), st.integers())
+def test_gpqa_options_hang_on_the_record_alone(record: str, state: int) -> None:
+    doc = {"Record ID": record, "Correct Answer": "r"} | {f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}
+    random.seed(state)
+    options = _gpqa_options(doc)
+    random.seed(state + 1)
+    assert _gpqa_options(doc) == options
+    assert sorted(options["choices"]) == ["r", "w1", "w2", "w3"]
+    assert options["choices"]["ABCD".index(options["answer"][1])] == "r"
+    assert [options[f"choice{i}"] for i in (1, 2, 3, 4)] == options["choices"]
+
+
+def test_gpqa_orders_are_uniform() -> None:
+    options = {"Correct Answer": "r"} | {f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}
+    orders = Counter(tuple(_gpqa_options(options | {"Record ID": f"rec{n}"})["choices"]) for n in range(4800))
+    assert len(orders) == 24
+    assert chisquare(list(orders.values())).pvalue > 0.01
+
+
+def test_gpqa_questions_are_those_of_the_stock_task(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    path = Path(gpqa_task(tmp_path)["data"])
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["Correct Answer"] = "  spaced  out [title] "
+    stock = _stock("b", "gpqa_diamond_cot_zeroshot", resolve=True)["process_docs"](Dataset.from_list(rows))
+    ours = _config({"task": "gpqa_diamond_cot_zeroshot"})["process_docs"](Dataset.from_list(rows))
+    assert stock.features == ours.features
+    for theirs, own in zip(stock, ours, strict=True):
+        assert sorted(theirs["choices"]) == sorted(own["choices"])
+        assert own["choices"]["ABCD".index(own["answer"][1])] == _clean(own["Correct Answer"])
+        assert theirs["Question"] == own["Question"]
