@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import shorten, wrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..files import read_json
@@ -25,12 +26,16 @@ def planned_evaluations(settings: Mapping[str, Any]) -> int:
 
 
 def progress_line(
-    observations: pd.DataFrame, search: str, planned: int, reference_point: Sequence[float], jobs: int = 1
+    observations: pd.DataFrame,
+    search: str,
+    planned: int,
+    reference_point: Sequence[float],
+    pace: float | None = None,
 ) -> str:
     """Where a search stands after its last evaluated iteration, in one line.
 
-    The gain is what this iteration added to the hypervolume. The time left is the mean time of the search's
-    evaluations so far, times what remains, over `jobs` at a time.
+    The gain is what this iteration added to the hypervolume. `pace` is the wall time of an evaluation in seconds, jobs
+    side by side counted in; without it the time left is not said.
     """
     rows = observations[observations["search"].isin([search, tables.REFERENCE])]
     course = tables.hypervolume(rows, reference_point)
@@ -47,8 +52,8 @@ def progress_line(
         f"front of {last['front_size']}",
     ]
     remaining = planned - last["evaluations"]
-    if remaining > 0 and (own["status"] == "ok").any():
-        parts.append(f"about {_duration(own['seconds'].mean() * remaining / jobs)} left")
+    if remaining > 0 and pace is not None:
+        parts.append(f"about {_duration(pace * remaining)} left")
     return f"{search}, iteration {last['iteration']}: " + ", ".join(parts + _troubles(own))
 
 
@@ -74,7 +79,6 @@ def print_progress(
     search: str,
     settings: Mapping[str, Any],
     reference_point: Sequence[float],
-    jobs: int = 1,
     before: int | None = None,
 ) -> None:
     """Print `progress_line` of a search as its files stand, or stood when iteration `before` was proposed."""
@@ -84,7 +88,16 @@ def print_progress(
     if before is not None:
         observations = observations[observations["iteration"].fillna(0) < before]
     planned = planned_evaluations(settings)
-    print(progress_line(observations, search, planned, reference_point, jobs), flush=True)
+    pace = _pace(run_dir / "search" / search / "proposals")
+    print(progress_line(observations, search, planned, reference_point, pace), flush=True)
+
+
+def _pace(proposals: Path) -> float | None:
+    """Wall seconds an evaluation: the median over iterations, so that a pause between two runs does not count."""
+    paths = sorted(proposals.glob("*.json"))
+    sizes = [len(read_json(path)["candidates"]) for path in paths]
+    spans = np.diff([path.stat().st_mtime for path in paths])
+    return float(np.median(spans / sizes[:-1])) if len(paths) > 1 else None
 
 
 def print_run(run_dir: Path | str) -> None:
