@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-os.environ.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0")
+os.environ.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0", TQDM_DISABLE="1")
 
 import numpy as np
 import pandas as pd

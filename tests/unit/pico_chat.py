@@ -20,13 +20,14 @@ SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95, "top_k": 20, "
 
 
 def make_tokenizer(template: str | None = TEMPLATE) -> Any:
-    from tokenizers import Regex, Tokenizer
+    from tokenizers import Regex, Tokenizer, decoders
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
     inner = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token="<unk>"))
-    inner.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
+    inner.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<pad>",
@@ -53,7 +54,9 @@ class ScriptedEngine:
     ) -> list[Output]:
         texts = [self._text(prompt) for prompt in prompts]
         self.chunks.append(texts)
-        return [self._output(self.answer(text, seed), max_tokens) for text, seed in zip(texts, seeds, strict=True)]
+        return [
+            self._output(self.answer(text, seed), max_tokens) for text, seed in zip(texts, seeds, strict=True)
+        ]
 
     def _text(self, tokens: list[int]) -> str:
         return "".join(VOCABULARY[token] for token in tokens)
@@ -71,7 +74,9 @@ def write_gpqa(path: Path, questions: int = 6) -> Path:
     """Questions `sum n` whose right option is n."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))])
+        writer.writerow(
+            ["Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3))]
+        )
         writer.writerows([f"rec{n}", f"sum {n}", f"{n}", f"{n}1", f"{n}2", f"{n}3"] for n in range(questions))
     return path
 
@@ -91,10 +96,22 @@ def aime_task(folder: Path, **settings: Any) -> dict[str, Any]:
 def gpqa_task(folder: Path, **settings: Any) -> dict[str, Any]:
     data = write_gpqa(folder / "gpqa.csv")
     prompt = "{{Question}}|{{choice1}}|{{choice2}}|{{choice3}}|{{choice4}}"
-    return {"task": "gpqa_diamond_cot_zeroshot", "data": str(data), "prompt": prompt, "max_tokens": 20} | settings
+    return {
+        "task": "gpqa_diamond_cot_zeroshot",
+        "data": str(data),
+        "prompt": prompt,
+        "max_tokens": 20,
+    } | settings
 
 
 def chat_recipe(tasks: dict[str, dict], **settings: Any) -> dict[str, Any]:
-    evaluation = {"seed": 0, "repeats": 1, "limit": None, "sampling": GREEDY, "dtype": "float32", "tasks": tasks}
+    evaluation = {
+        "seed": 0,
+        "repeats": 1,
+        "limit": None,
+        "sampling": GREEDY,
+        "dtype": "float32",
+        "tasks": tasks,
+    }
     source = {"path": "-", "fingerprint": "f", "sample": "s"}
     return make_recipe({"head": [1.0]}, {"one": source}, "one", evaluation | settings)

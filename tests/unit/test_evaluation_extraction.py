@@ -18,7 +18,9 @@ from hypothesis import strategies as st
         ("never closed \\boxed{7}", "<think>", False, "never closed \\boxed{7}"),
     ],
 )
-def test_answer_is_what_follows_the_thinking(output: str, prompt: str, truncated: bool, expected: str) -> None:
+def test_answer_is_what_follows_the_thinking(
+    output: str, prompt: str, truncated: bool, expected: str
+) -> None:
     assert answer_text(output, prompt, truncated) == expected
 
 
@@ -37,7 +39,9 @@ def test_last_boxed(text: str, expected: str | None) -> None:
     assert last_boxed(text) == expected
 
 
-@given(st.lists(st.text("ab{}", max_size=6).map(lambda text: re.sub("[{}]", "", text)), min_size=1, max_size=4))
+@given(
+    st.lists(st.text("ab{}", max_size=6).map(lambda text: re.sub("[{}]", "", text)), min_size=1, max_size=4)
+)
 def test_last_boxed_of_flat_boxes_is_that_of_a_regular_expression(parts: list[str]) -> None:
     text = " ".join(f"x \\boxed{{{part}}}" for part in parts)
     assert last_boxed(text) == re.findall(r"\\boxed\{([^}]*)\}", text)[-1]

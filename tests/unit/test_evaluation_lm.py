@@ -26,7 +26,13 @@ def _requests(sizes: list[int], sampling: dict = GREEDY, max_tokens: int = 20) -
 
 
 def _lm(engine: Any, folder: Path, **settings: Any) -> CountingLM:
-    values = {"candidate": "c", "tasks": TASKS, "seed": 0, "batch_size": 2, "answers": folder / "answers.jsonl"}
+    values = {
+        "candidate": "c",
+        "tasks": TASKS,
+        "seed": 0,
+        "batch_size": 2,
+        "answers": folder / "answers.jsonl",
+    }
     return CountingLM(engine, **(values | settings))
 
 
@@ -106,6 +112,8 @@ def test_seeds_are_those_of_the_question_and_repeat(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_the_context_is_reported(tmp_path: Path) -> None:
     lm = _lm(ScriptedEngine(lambda prompt, seed: "1"), tmp_path)
-    with pytest.raises(BadInput, match=r"evaluation\.tasks\.a\.max_tokens: a prompt of 981 tokens .* context of 1000"):
+    with pytest.raises(
+        BadInput, match=r"evaluation\.tasks\.a\.max_tokens: a prompt of 981 tokens .* context of 1000"
+    ):
         lm.generate_until(_requests([981]))
     lm.generate_until(_requests([980]))

@@ -49,7 +49,10 @@ def test_repeat_variance_is_what_the_mean_varies_by() -> None:
     rng = np.random.default_rng(0)
     shares = rng.uniform(size=20)
     draws = rng.uniform(size=(2000, 20, 4)) < shares[:, None]
-    scores = [benchmark_scores(_rows([[(float(c), 1) for c in question] for question in draw])) for draw in draws[:200]]
+    scores = [
+        benchmark_scores(_rows([[(float(c), 1) for c in question] for question in draw]))
+        for draw in draws[:200]
+    ]
     assert np.mean([score["accuracy_repeat_variance"] for score in scores]) == pytest.approx(
         draws.mean((1, 2)).var(), rel=0.1
     )

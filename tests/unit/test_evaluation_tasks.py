@@ -33,7 +33,9 @@ def test_the_shipped_benchmarks_pass() -> None:
 
 def test_checking_imports_neither_the_harness_nor_torch() -> None:
     heavy = {"torch", "transformers", "datasets", "numpy", "pandas", "lm_eval.api", "pyarrow"}
-    code = f"import sys, bambo.evaluation as e; e.check_tasks({DEMO}); print(sorted({heavy} & set(sys.modules)))"
+    code = (
+        f"import sys, bambo.evaluation as e; e.check_tasks({DEMO}); print(sorted({heavy} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -46,7 +48,10 @@ def test_checking_imports_neither_the_harness_nor_torch() -> None:
         ({"task": "own/none.yaml"}, r"task: no file own/none\.yaml"),
         ({"task": "aime25", "prompt": "{{problem"}, r"b\.prompt: .* no template"),
         ({"task": "aime25", "data": "none.csv"}, r"b\.data: no file none\.csv"),
-        ({"task": "aime25", "data": "aime.txt"}, r"ends in '\.txt', expected one of csv, json, jsonl, parquet"),
+        (
+            {"task": "aime25", "data": "aime.txt"},
+            r"ends in '\.txt', expected one of csv, json, jsonl, parquet",
+        ),
     ],
 )
 def test_bad_tasks(settings: dict[str, str], message: str) -> None:
@@ -77,7 +82,14 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "column",
-    ["Record ID", "Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"],
+    [
+        "Record ID",
+        "Question",
+        "Correct Answer",
+        "Incorrect Answer 1",
+        "Incorrect Answer 2",
+        "Incorrect Answer 3",
+    ],
 )
 def test_a_missing_column_of_gpqa_is_named(tmp_path: Path, column: str) -> None:
     settings = gpqa_task(tmp_path)
@@ -88,13 +100,18 @@ def test_a_missing_column_of_gpqa_is_named(tmp_path: Path, column: str) -> None:
 
 
 def test_a_misspelt_column_in_the_prompt_is_named(tmp_path: Path) -> None:
-    for settings in [gpqa_task(tmp_path, prompt="{{Qestion}} {{choice1}}"), aime_task(tmp_path, prompt="{{Qestion}}")]:
-        with pytest.raises(BadInput, match="has no column 'Qestion'"):
+    for settings in [
+        gpqa_task(tmp_path, prompt="{{question}} {{choice1}}"),
+        aime_task(tmp_path, prompt="{{question}}"),
+    ]:
+        with pytest.raises(BadInput, match="has no column 'question'"):
             check_tasks({"b": settings})
 
 
 def test_a_user_may_bring_a_task_file(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text('doc_to_text: "Q: {{q}}"\ndoc_to_target: a\ngeneration_kwargs: {until: []}\n')
+    (tmp_path / "base.yaml").write_text(
+        'doc_to_text: "Q: {{q}}"\ndoc_to_target: a\ngeneration_kwargs: {until: []}\n'
+    )
     (tmp_path / "mine.yaml").write_text("include: base.yaml\ntask: mine\ndataset_path: none\n")
     (tmp_path / "data.json").write_text(json.dumps([{"q": "1+1", "a": 2}]))
     settings = {"task": str(tmp_path / "mine.yaml"), "data": str(tmp_path / "data.json")}
@@ -103,6 +120,21 @@ def test_a_user_may_bring_a_task_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("task: mine\ndoc_to_target: a\n")
     with pytest.raises(BadInput, match=r"mine\.yaml has no doc_to_text"):
         check_tasks({"b": settings})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [", "mine.yaml cannot be loaded"),
+        ("- 1", "Expected YAML dict"),
+        ("include: gone.yaml", r"No such file .*gone\.yaml"),
+    ],
+)
+def test_a_broken_task_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        check_tasks({"b": {"task": str(tmp_path / "mine.yaml")}})
+    assert "\n" not in str(error.value)
 
 
 def test_overrides_of_a_stock_task(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,12 +25,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<i>")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     arguments = parser.parse_args()
-    lean()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with plain_errors():
+        recipe = read_recipe(arguments.recipe)
+        if arguments.device == "cpu":
+            lean()  # small models: on a GPU, where seconds of start-up are nothing, all imports are the usual ones
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
         try:
             evaluate(
-                read_recipe(arguments.recipe),
+                recipe,
                 arguments.model,
                 arguments.output,
                 batch_size=arguments.batch_size,

@@ -1,7 +1,8 @@
 """The engine of transformers: `model.generate` on left-padded chunks."""
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,22 @@ from .engine import EvaluationFailed, Output
 
 class HFEngine:
     def __init__(self, model_dir: Path, *, dtype: str, device: str, threads: int) -> None:
-        """Load model and tokenizer from a folder; BadInput where the folder lacks a part that scoring needs."""
+        """Load model and tokenizer from a folder.
+
+        Raises BadInput where the folder lacks a part that scoring needs or there is no such device, EvaluationFailed
+        where the device's memory does not hold the model.
+        """
         torch.set_num_threads(threads)
+        self.device = _device(device)
         if not (model_dir / "config.json").is_file():
             raise BadInput(f"{model_dir}: no config.json, expected a model folder of Hugging Face")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise BadInput(f"evaluation.device: {device}, but torch finds no GPU; set it to cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
         if not self.tokenizer.chat_template:
             raise BadInput(
-                f"{model_dir}: the tokenizer has no chat template; name a source that has one in files_from"
+                f"{model_dir}: the tokenizer has no chat template; name in files_from a source with one"
             )
-        with no_init_weights():  # all come from the file
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                model_dir, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        if loaded["missing_keys"]:
-            raise BadInput(f"{model_dir}: no tensor {min(loaded['missing_keys'])}; merge the model again")
-        self.model: Any = model.to(device).eval()
-        self.device = torch.device(device)
+        with _memory("use a device with more"):
+            self.model = _load(model_dir, dtype).to(self.device).eval()
         self.context_length = getattr(self.model.config, "max_position_embeddings", None)
         eos = self.model.generation_config.eos_token_id
         eos = self.tokenizer.eos_token_id if eos is None else eos
@@ -63,22 +61,17 @@ class HFEngine:
         ids = [[self.pad] * gap + prompt for gap, prompt in zip(padding, prompts, strict=True)]
         mask = [[0] * gap + [1] * (width - gap) for gap in padding]
         finite = Finite()
-        try:
-            with torch.inference_mode():
-                output = self.model.generate(
-                    input_ids=torch.tensor(ids, device=self.device),
-                    attention_mask=torch.tensor(mask, device=self.device),
-                    max_new_tokens=max_tokens,
-                    do_sample=False,  # sampling is the last processor's noise
-                    logits_processor=LogitsProcessorList([finite, *sampler(sampling, seeds, self.device)]),
-                )
-        except torch.OutOfMemoryError:
-            raise EvaluationFailed(
-                f"out of memory on {self.device} with {len(prompts)} prompts at a time; lower evaluation.batch_size"
-            ) from None
+        with _memory(f"lower evaluation.batch_size, here {len(prompts)}"), torch.inference_mode():
+            output = self.model.generate(
+                input_ids=torch.tensor(ids, device=self.device),
+                attention_mask=torch.tensor(mask, device=self.device),
+                max_new_tokens=max_tokens,
+                do_sample=False,  # sampling is the last processor's noise
+                logits_processor=LogitsProcessorList([finite, *sampler(sampling, seeds, self.device)]),
+            )
         if not finite:
             raise EvaluationFailed(
-                "the model's logits are NaN or infinite; its weights or evaluation.dtype do not serve"
+                "logits are NaN or infinite: the weights are broken, or too large for evaluation.dtype"
             )
         return [self._cut(row) for row in output[:, width:].tolist()]
 
@@ -94,6 +87,40 @@ class HFEngine:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"evaluation.device: {name!r}, expected cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"evaluation.device: {name}, but torch finds {torch.cuda.device_count()} GPUs; correct it or take cpu"
+        )
+    return device
+
+
+def _load(model_dir: Path, dtype: str) -> Any:
+    auto: Any = AutoModelForCausalLM
+    with no_init_weights():  # all of them are in the file
+        model, loaded = auto.from_pretrained(
+            model_dir, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    if loaded["missing_keys"]:
+        raise BadInput(
+            f"{model_dir}: no tensor {min(loaded['missing_keys'])}, which the model needs; merge it again"
+        )
+    return model
+
+
+@contextmanager
+def _memory(remedy: str) -> Iterator[None]:
+    """One line where the device runs out of memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EvaluationFailed(f"out of memory ({str(error).splitlines()[0]}); {remedy}") from None
 
 
 class Finite(LogitsProcessor):

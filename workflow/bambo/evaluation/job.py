@@ -46,12 +46,10 @@ def evaluate(
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
     finished = output_dir / "scores.json"
-    if (
-        finished.exists()
-        and (scores := read_json(finished)).get("status") == "ok"
-        and scores["id"] == recipe["id"]
-    ):
-        return scores
+    if finished.exists():
+        scores = read_json(finished)
+        if (scores["id"], scores["status"]) == (recipe["id"], "ok"):
+            return scores
     start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
@@ -141,23 +139,20 @@ def _rows(
                 continue  # a stock task's other ways to read the same answers
             correct = sample[sample["metrics"][0]]
             if not isinstance(correct, int | float):
+                metric = sample["metrics"][0]
                 raise BadInput(
-                    f"evaluation.tasks.{benchmark}.scoring: the task's metric {sample['metrics'][0]} is no number a "
-                    "question; use boxed"
+                    f"evaluation.tasks.{benchmark}.scoring: the metric {metric} is no number a question; use boxed"
                 )
-            record = next(
-                (str(sample["doc"][column]) for column in RECORD_COLUMNS if column in sample["doc"]), None
-            )
-            answer = {key: value for key, value in answers[name, sample["doc_id"]].items() if key != "answer"}
+            doc, answer = sample["doc"], answers[name, sample["doc_id"]]
             rows.append(
                 {
                     "benchmark": benchmark,
                     "question": sample["doc_id"],
-                    "record": record,
+                    "record": next((str(doc[key]) for key in RECORD_COLUMNS if key in doc), None),
                     "repeat": repeat,
                     "correct": float(correct),
                     "target": str(sample["target"]),
-                    **answer,
+                    **{key: value for key, value in answer.items() if key != "answer"},
                 }
             )
     return rows

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
+
 from ..errors import BadInput
 from ..files import file_hash
 from .data import check_columns, read_rows
@@ -44,19 +46,24 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
     task has. generation: what the task's generation_kwargs become. Raises BadInput as `check_tasks` does, and where
     the benchmark's file is no longer the one that the recipe was written for.
     """
-    data = settings.get("data")
-    if data and file_hash(Path(data)) != settings.get("data_hash", file_hash(Path(data))):
-        raise BadInput(
-            f"evaluation.tasks.{name}.data: {data} has changed since the run began; restore the file"
-        )
     config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    if "data_hash" in settings and file_hash(Path(settings["data"])) != settings["data_hash"]:
+        raise BadInput(
+            f"evaluation.tasks.{name}.data: {settings['data']} has changed since the recipe was written; restore it"
+        )
     names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
     return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
 
 
 def _stock(name: str, task: str, resolve: bool) -> dict:
     """The task file as lm-eval loads it, `include:` followed; functions stay names unless `resolve`."""
-    config = _yaml_loader().load_yaml(_task_file(name, task), resolve_func=resolve)
+    try:
+        config = _yaml_loader().load_yaml(_task_file(name, task), resolve_func=resolve)
+    except (yaml.YAMLError, ValueError, OSError, ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"evaluation.tasks.{name}.task: {task} cannot be loaded ({reason}); mend the file"
+        ) from None
     kind = config.get("output_type", "generate_until")
     if not isinstance(config.get("task"), str) or "class" in config:
         reason = "is a group of tasks or written in Python"
@@ -105,7 +112,8 @@ def _yaml_loader() -> ModuleType:
     """lm-eval's loader of task files, found by its path: importing the package around it costs a CPU second."""
     path = _lm_eval() / "tasks" / "_yaml_loader.py"
     spec = importlib.util.spec_from_file_location("bambo_lm_eval_yaml_loader", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -163,9 +171,8 @@ def _bare(template: Any) -> Any:
 
 def _variables(template: Any, place: str) -> set[str]:
     """Columns that a prompt or a target reads; none where it is a function, whose needs are not known."""
-    if not isinstance(template, str) or template.startswith(
-        "/"
-    ):  # an unresolved function is an absolute path
+    # Where functions are not resolved, one stands as its absolute path.
+    if not isinstance(template, str) or template.startswith("/"):
         return set()
     if template.isidentifier():
         return {template}

@@ -1,0 +1,245 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from bambo.errors import BadInput
+from bambo.evaluation import evaluate, job
+from bambo.evaluation.engine import EvaluationFailed
+from bambo.evaluation.tasks import _gpqa_options
+from bambo.files import read_json, write_json
+from pico_chat import SAMPLING, ScriptedEngine, aime_task, chat_recipe, gpqa_task
+
+PAIR, BENCHMARKS = Path("resources/models"), Path("resources/benchmarks")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """evaluate(recipe, folder) with an engine that answers `answer(prompt, seed)`."""
+
+    def run(recipe: dict, folder: Path, answer: Any, batch_size: int = 4) -> tuple[dict, ScriptedEngine]:
+        engine = ScriptedEngine(answer)
+        monkeypatch.setattr(job, "_load", lambda *_, **__: engine)
+        return evaluate(recipe, Path("none"), folder, batch_size=batch_size), engine
+
+    return run
+
+
+def _box(prompt: str, seed: int) -> str:
+    """What the shortest prompts ask for: the first character, padded to 9 tokens of output and up."""
+    content = prompt.removeprefix("<user>").removesuffix("<assistant>")
+    return f"\\boxed{{{content[0]}}}"
+
+
+def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> None:
+    def answer(prompt: str, seed: int) -> str:
+        if "sum" not in prompt:
+            return _box(prompt, seed) if prompt[6] != "2" else "never ends " * 9
+        number, *choices = prompt.removeprefix("<user>sum ").removesuffix("<assistant>").split("|")
+        return f"<think></think>\\boxed{{{'ABCD'[choices.index(number)]}}}"
+
+    recipe = chat_recipe({"gpqa": gpqa_task(tmp_path), "aime": aime_task(tmp_path)})
+    scores, _ = scripted(recipe, tmp_path / "out", answer)
+    assert read_json(tmp_path / "out" / "scores.json") == scores
+    assert (scores["id"], scores["status"]) == (recipe["id"], "ok")
+    assert scores["benchmarks"]["gpqa"] == {
+        "accuracy": 1.0,
+        "accuracy_stderr": 0.0,
+        "accuracy_repeat_variance": None,
+        "tokens": 12.0,
+        "tokens_stderr": 0.0,
+        "tokens_repeat_variance": None,
+        "truncated": 0.0,
+        "questions": 6,
+        "repeats": 1,
+    }
+    aime = scores["benchmarks"]["aime"]
+    assert aime["accuracy"] == pytest.approx(0.8)
+    assert aime["tokens"] == pytest.approx((4 * 10 + 20) / 5)
+    assert aime["truncated"] == pytest.approx(0.2)
+    assert scores["generation_seconds"] < scores["seconds"]
+    assert scores["generation_cpu_seconds"] <= scores["cpu_seconds"]
+    assert set(scores["versions"]) == {"bambo", "lm_eval", "torch", "transformers"}
+
+    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
+    assert list(samples["benchmark"]) == ["gpqa"] * 6 + ["aime"] * 5
+    assert list(samples["record"])[5:7] == ["rec5", "a0"]
+    row = samples.iloc[8].to_dict()
+    assert row.pop("text").startswith("never ends")
+    assert row == {
+        "benchmark": "aime",
+        "question": 2,
+        "record": "a2",
+        "repeat": 0,
+        "correct": 0.0,
+        "target": "2",
+        "output_tokens": 20,
+        "prompt_tokens": 5,
+        "finish_reason": "length",
+    }
+    assert samples["text"][0].startswith("<think></think>\\boxed{")
+    assert samples["text"][0].endswith("<eos>")
+
+    harness = read_json(tmp_path / "out" / "lm_eval" / "results.json")
+    assert harness["results"]["aime"]["boxed_match,boxed"] == pytest.approx(aime["accuracy"])
+    assert harness["results"]["aime"]["boxed_match_stderr,boxed"] == pytest.approx(aime["accuracy_stderr"])
+    assert harness["configs"]["gpqa"]["generation_kwargs"] == {
+        "until": [],
+        "max_gen_toks": 20,
+        "do_sample": False,
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "lm_eval",
+        "samples.parquet",
+        "scores.json",
+    ]
+
+
+def test_repeats_are_drawn_anew_and_a_task_may_have_its_own(tmp_path: Path, scripted: Any) -> None:
+    def answer(prompt: str, seed: int) -> str:
+        return _box(prompt, seed) if seed % 2 else "\\boxed{}"
+
+    tasks = {"more": aime_task(tmp_path, repeats=4), "two": aime_task(tmp_path)}
+    scores, _ = scripted(chat_recipe(tasks, repeats=2, sampling=SAMPLING), tmp_path / "out", answer)
+    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
+    for name, repeats in [("more", 4), ("two", 2)]:
+        own = samples[samples["benchmark"] == name].pivot_table(
+            index="question", columns="repeat", values="correct"
+        )
+        assert own.shape == (5, repeats)
+        assert set(own.to_numpy().ravel()) == {0.0, 1.0}
+        part = scores["benchmarks"][name]
+        assert part["repeats"] == repeats
+        assert part["accuracy"] == pytest.approx(own.to_numpy().mean())
+        assert part["accuracy_repeat_variance"] == pytest.approx((own.var(axis=1) / repeats).sum() / 25)
+
+
+def test_the_first_questions_can_be_asked_alone(tmp_path: Path, scripted: Any) -> None:
+    tasks = {
+        "two": aime_task(tmp_path, limit=2),
+        "all": gpqa_task(tmp_path, limit=99),
+        "default": aime_task(tmp_path),
+    }
+    scores, _ = scripted(chat_recipe(tasks, limit=3), tmp_path / "out", _box)
+    assert {name: part["questions"] for name, part in scores["benchmarks"].items()} == {
+        "two": 2,
+        "all": 6,
+        "default": 3,
+    }
+    assert scores["benchmarks"]["two"]["accuracy"] == 1.0
+
+
+def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path, scripted: Any) -> None:
+    records = [{"Record ID": f"rec{n}", "Correct Answer": f"{n}"} for n in range(6)]
+    wrong = {f"Incorrect Answer {i}": f"{i}" for i in (1, 2, 3)}
+    letters = [_gpqa_options(record | wrong)["answer"] for record in records]
+
+    def answer(prompt: str, seed: int) -> str:
+        number = int(prompt.removeprefix("<user>sum ")[0])
+        return f"The answer is {letters[number]}." if number < 2 else f"Answer: {letters[number]}"
+
+    recipe = chat_recipe({"gpqa": gpqa_task(tmp_path, scoring="stock", max_tokens=40)})
+    scores, _ = scripted(recipe, tmp_path / "out", answer)
+    assert scores["benchmarks"]["gpqa"]["accuracy"] == pytest.approx(
+        2 / 6
+    )  # strict-match; flexible-extract has all
+    harness = read_json(tmp_path / "out" / "lm_eval" / "results.json")["results"]["gpqa"]
+    assert harness["exact_match,strict-match"] == pytest.approx(2 / 6)
+    assert harness["exact_match,flexible-extract"] == 1.0
+
+
+def test_a_task_that_shuffles_is_asked_and_scored_on_the_same_questions(
+    tmp_path: Path, scripted: Any
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import random\n"
+        "def shuffle(dataset):\n"
+        "    return dataset.map(lambda doc: {'n': str(random.randrange(10))}, load_from_cache_file=False)\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "task: mine\nprocess_docs: !function mine.shuffle\ndoc_to_text: '{{n}}'\ndoc_to_target: n\n"
+    )
+    task = aime_task(tmp_path, task=str(tmp_path / "mine.yaml"), prompt="{{n}} is?")
+    scores, engine = scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
+    assert scores["benchmarks"]["mine"]["accuracy"] == 1.0
+    assert len({prompt for chunk in engine.chunks for prompt in chunk}) > 1
+
+
+def test_examples_come_from_the_other_questions(tmp_path: Path, scripted: Any) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "task: mine\nnum_fewshot: 2\nfewshot_split: train\ndoc_to_text: '{{problem}}'\ndoc_to_target: answer\n"
+    )
+    task = aime_task(tmp_path, task=str(tmp_path / "mine.yaml"), prompt="{{id}}")
+    _, engine = scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
+    for prompt in (prompt for chunk in engine.chunks for prompt in chunk):
+        *examples, question = re.findall(r"<user>(a\d)", prompt)
+        assert len(examples) == 2
+        assert question not in examples
+
+
+def test_finished_scores_are_kept_and_failed_ones_are_not(tmp_path: Path, scripted: Any) -> None:
+    recipe = chat_recipe({"aime": aime_task(tmp_path)})
+    scores, _ = scripted(recipe, tmp_path, _box)
+    again, engine = scripted(recipe, tmp_path, lambda prompt, seed: "other")
+    assert again == scores
+    assert engine.chunks == []
+    write_json(tmp_path / "scores.json", {"id": recipe["id"], "status": "failed", "reason": "killed"})
+    again, engine = scripted(recipe, tmp_path, _box)
+    assert again["benchmarks"] == scores["benchmarks"]
+    assert len(engine.chunks) == 2
+
+
+def test_a_failed_evaluation_writes_no_score(tmp_path: Path, scripted: Any) -> None:
+    def answer(prompt: str, seed: int) -> str:
+        raise EvaluationFailed("out of memory")
+
+    with pytest.raises(EvaluationFailed):
+        scripted(chat_recipe({"aime": aime_task(tmp_path)}), tmp_path / "out", answer)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"evaluation\.engine: 'abacus', expected one of hf"):
+        evaluate(chat_recipe({"aime": aime_task(tmp_path)}), PAIR, tmp_path, batch_size=4, engine="abacus")
+
+
+def _command(*arguments: Any) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "bambo.evaluation", *map(str, arguments), "--batch-size", "4"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_scores_as_the_function_does(tmp_path: Path) -> None:
+    gpqa = {"task": "gpqa_diamond_cot_zeroshot", "data": str(BENCHMARKS / "tiny_gpqa.csv"), "max_tokens": 160}
+    gpqa["prompt"] = "{{Question}} (A){{choice1}} (B){{choice2}} (C){{choice3}} (D){{choice4}}"
+    aime = {
+        "task": "aime25",
+        "data": str(BENCHMARKS / "tiny_aime.jsonl"),
+        "prompt": "{{problem}}",
+        "max_tokens": 160,
+    }
+    recipe = chat_recipe({"gpqa": gpqa, "aime": aime}, limit=6)
+    write_json(tmp_path / "recipe.json", recipe)
+    done = _command(tmp_path / "recipe.json", PAIR / "thinking", tmp_path / "command")
+    assert done.returncode == 0, done.stderr
+    here = evaluate(recipe, PAIR / "thinking", tmp_path / "here", batch_size=4)
+    there = read_json(tmp_path / "command" / "scores.json")
+    assert there["benchmarks"] == here["benchmarks"]
+    assert here["benchmarks"]["aime"]["accuracy"] > 0.4
+    assert there["cpu_seconds"] > there["generation_cpu_seconds"] > 0
+    samples = [pd.read_parquet(tmp_path / side / "samples.parquet") for side in ("command", "here")]
+    pd.testing.assert_frame_equal(*samples)
+
+
+def test_a_mistake_ends_the_command_with_one_line(tmp_path: Path) -> None:
+    recipe = chat_recipe({"aime": aime_task(tmp_path)})
+    recipe["evaluation"]["seed"] = 5
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    done = _command(tmp_path / "recipe.json", PAIR / "thinking", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'recipe.json'}: id ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
