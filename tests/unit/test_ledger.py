@@ -1,0 +1,147 @@
+"""Decisions of a search: what they ask for, when they stop, and that equal files give equal decisions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bambo.files import read_json, write_json
+from bambo.objectives import normalisation
+from bambo.run import Run
+from bambo.search.ledger import decide, proposal_path, read_ledger
+from bambo.search.presets import PRESETS
+from fake_run import BLOCKS, GROUPS, OBJECTIVES, REFERENCE_POINT, VARIABLES, measured_scores
+
+CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16, "n_initial": 4, "batch_size": 2, "iterations": 4}
+SETTINGS = {**PRESETS["bambo-robust"], **CHEAP}
+
+
+def make_run(folder: Path) -> Run:
+    source = {"path": "nowhere", "sample": "0"}
+    return Run(
+        folder=folder,
+        sources={name: {**source, "fingerprint": name} for name in ("thinking", "instruct")},
+        groups=GROUPS,
+        files_from="instruct",
+        evaluation={"repeats": 1, "tasks": {}},
+        end_point_evaluation={"repeats": 4, "tasks": {}},
+    )
+
+
+def score(run: Run, ids: list[str]) -> None:
+    """Made-up scores of the weights that the recipes hold."""
+    for id in ids:
+        recipe = read_json(run.folder / "candidates" / id / "recipe.json")
+        x = np.array([recipe["weights"][groups[0]][0] for groups in BLOCKS])
+        write_json(run.folder / "candidates" / id / "scores.json", measured_scores(id, x))
+
+
+def scale(run: Run) -> dict[str, Any]:
+    ids = {name: run.add(run.source_recipe(name)) for name in run.sources}
+    score(run, list(ids.values()))
+    return normalisation(OBJECTIVES, {name: run.scores(id) for name, id in ids.items()})
+
+
+def step(run: Run, iteration: int, settings: dict[str, Any], search: str = "blocks") -> dict[str, Any]:
+    """Decide, write the proposal and score its candidates."""
+    proposal = decide(
+        run,
+        search,
+        iteration,
+        settings=settings,
+        settings_hash="0",
+        variables=VARIABLES[search],
+        normalisation=scale(run),
+        reference=REFERENCE_POINT,
+    )
+    write_json(proposal_path(run, search, iteration), proposal)
+    score(run, proposal["candidates"])
+    return proposal
+
+
+def test_a_search_from_its_start(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first, second, third = (step(run, iteration, SETTINGS) for iteration in range(3))
+    assert first["origin"] == ["all-0", "all-1", "balanced", "sobol"]
+    assert (first["observed"], first["surrogate"]) == ([], None)
+    assert second["observed"] == first["candidates"]
+    assert third["observed"] == first["candidates"] + second["candidates"]
+    assert len(third["surrogate"]["reasoning"]["lengthscales"]) == 8
+    asked = first["candidates"] + second["candidates"] + third["candidates"]
+    assert len(set(asked)) == len(asked) == 8
+    assert np.shape(third["variables"]) == (2, 8)
+
+
+def test_equal_files_give_equal_decisions(tmp_path: Path) -> None:
+    decisions = []
+    for name in ("one", "two"):
+        run = make_run(tmp_path / name)
+        decisions.append([step(run, iteration, SETTINGS) for iteration in range(2)])
+    assert decisions[0] == decisions[1]
+
+
+def test_the_ends_of_a_search_are_the_end_points(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    instruct, thinking, balanced, _ = step(run, 0, SETTINGS)["candidates"]
+    assert instruct == run.source_recipe("instruct")["id"]
+    assert thinking == run.source_recipe("thinking")["id"]
+    assert run.source_recipe("thinking")["evaluation"]["repeats"] == 4
+    recipe = run.recipe(dict.fromkeys(GROUPS, 0.5))
+    assert recipe["id"] == balanced
+    assert recipe["evaluation"]["repeats"] == 1
+
+
+def test_the_last_batch_is_cut_where_evaluations_end(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    settings = {**SETTINGS, "evaluations": 5}
+    step(run, 0, settings)
+    assert len(step(run, 1, settings)["candidates"]) == 1
+    last = step(run, 2, settings)
+    assert (last["stop"], last["candidates"]) == ("budget", [])
+
+
+def test_stops_where_the_hypervolume_no_longer_grows(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    settings = {**SETTINGS, "stop": {"growth": 1e6, "iterations": 1}}
+    step(run, 0, settings)
+    assert step(run, 1, settings)["stop"] is None  # one value is no growth yet
+    assert step(run, 2, settings)["stop"] == "hypervolume"
+
+
+def test_a_failed_evaluation_is_no_observation_and_is_not_asked_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first = step(run, 0, SETTINGS)
+    lost = first["candidates"][3]
+    path = run.folder / "candidates" / lost / "scores.json"
+    write_json(path, {"id": lost, "status": "failed", "reason": "out of memory"})
+    second = step(run, 1, SETTINGS)
+    assert lost not in second["observed"]
+    assert second["failed"] == [lost]
+    assert lost not in second["candidates"]
+    ledger = read_ledger(run, "blocks", 1, 8, scale(run), 0.25)
+    assert len(ledger.asked) == 4
+    assert len(ledger.X) == len(ledger.values.Y) == 3
+
+
+def test_a_grid_asks_for_its_weights(tmp_path: Path) -> None:
+    proposal = step(
+        make_run(tmp_path), 0, {**PRESETS["model-grid"], "weights": [0.2, 0.7], "n_initial": 2}, "single"
+    )
+    assert proposal["variables"] == [[0.2], [0.7]]
+    assert proposal["origin"] == ["grid", "grid"]
+
+
+def test_recipes_are_written_once(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    [id] = {run.add(run.recipe(dict.fromkeys(GROUPS, 0.5))) for _ in range(2)}
+    path = tmp_path / "candidates" / id / "recipe.json"
+    before = path.stat().st_mtime_ns
+    run.add(run.recipe(dict.fromkeys(GROUPS, 0.5)))
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("files_from", ["thinking", "instruct"])
+def test_files_make_another_candidate(tmp_path: Path, files_from: str) -> None:
+    run = make_run(tmp_path)
+    own = run.source_recipe("thinking", files_from=files_from)
+    assert (own["id"] == run.source_recipe("thinking")["id"]) == (files_from == "instruct")
