@@ -38,7 +38,8 @@ from bambo.search.ledger import decide, proposal_path
 from bambo.sources import describe
 from bambo.space import variables
 
-EVALUATIONS = 48
+INITIAL, ITERATIONS, BATCH = 8, 6, 4
+EVALUATIONS = INITIAL + ITERATIONS * BATCH
 VARIANTS: dict[str, dict[str, Any]] = {
     "6 blocks, hybrid": {"n_blocks": 6, "strategy": "hybrid"},
     "6 blocks, variance": {"n_blocks": 6, "strategy": "variance"},
@@ -60,7 +61,13 @@ def configuration(run: str, seeds: int) -> dict[str, Any]:
     """The demo's config with the searches of this benchmark; fresh questions for the run FRESH."""
     demo: dict[str, Any] = yaml.safe_load(Path("config/config.yaml").read_text())
     searches: dict[str, Any] = {
-        f"{slug(name)}-{seed}": {**variant, "seed": seed, "n_initial": 8, "iterations": 10, "batch_size": 4}
+        f"{slug(name)}-{seed}": {
+            **variant,
+            "seed": seed,
+            "n_initial": INITIAL,
+            "iterations": ITERATIONS,
+            "batch_size": BATCH,
+        }
         for name, variant in VARIANTS.items()
         for seed in range(seeds)
     }
