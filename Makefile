@@ -17,9 +17,7 @@ setup: .venv/installed  ## a virtual environment with the pinned dependencies
 	touch $@
 
 demo: setup  ## the whole search on the embedded pair, then two models to take home
-	$(BIN)/snakemake --cores 2
-	$(BIN)/snakemake export --cores 2
-	$(BIN)/bambo summary results/demo
+	$(BIN)/snakemake all export --cores 2
 
 test: setup  ## all tests: fast ones, then real runs of small workflows
 	$(BIN)/pytest

@@ -1,6 +1,5 @@
 """The end points of a run: each source alone, under the run's files and under its own."""
 
-
 from .run import Run
 
 

@@ -139,13 +139,13 @@ def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) ->
 
 @style.styled
 def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Figure:
-    """Hypervolume, front size and best value of each objective after every evaluation of each search.
+    """Hypervolume, front size and best value of each objective among the merges, after every evaluation.
 
     Horizontal lines: the set of the end points alone, and the best grid of single weights as a whole.
     """
     names = tables.objective_names(observations)
     titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
-    titles |= {f"best_{name}": f"Best {name} (0 = base, 1 = expert)" for name in names}
+    titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
     rows = -(-len(titles) // 2)
     figure = style.new_figure(2.3 * rows + 0.7)
     panels = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten()
@@ -163,7 +163,7 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
                 label=search,
             )
         for label, line in [(tables.BEST_GRID, "--"), (tables.END_POINTS, ":")]:
-            for value in hypervolume.loc[hypervolume["search"] == label, column]:
+            for value in hypervolume.loc[hypervolume["search"] == label, column].dropna():
                 axes.axhline(value, color=style.BLACK, linestyle=line, linewidth=1, label=label, zorder=1)
         axes.set(title=title)
         axes.margins(y=0.1)

@@ -277,32 +277,33 @@ def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) ->
 
     The end points belong to every set from the start. A failed evaluation counts as one and changes nothing.
     Rows "end points only" and "best single-weight grid" (the whole set of the single-weight search with the
-    largest hypervolume, if the run has one) are what a search is to be compared with.
+    largest hypervolume, if the run has one) are what a search is to be compared with. The best objectives are those
+    of the merged models: with the end points they would be 1 from the start.
     """
     names = objective_names(observations)
     given = end_points(observations)
     start = given[names].to_numpy(float)
 
     def state(front: np.ndarray) -> dict[str, Any]:
-        best = {f"best_{name}": value for name, value in zip(names, front.max(axis=0), strict=True)}
-        return {"hypervolume": hypervolume_of(front, reference_point), "front_size": len(front), **best}
+        return {"hypervolume": hypervolume_of(front, reference_point), "front_size": len(front)}
 
     rows = []
     for search in search_names(observations):
         own = observations[observations["search"] == search]
         new = (own["status"] == "ok") & ~own["candidate"].isin(given["candidate"])
         front = start[non_dominated(start)]
+        best = own[names].where(new).cummax().ffill().add_prefix("best_")
         for count, place in enumerate(own.index, start=1):
             if new[place]:
                 front = np.vstack([front, own.loc[place, names].to_numpy(float)])
                 front = front[non_dominated(front)]
             row = {"search": search, "evaluations": count, **own.loc[place, ["iteration", "candidate"]]}
-            rows.append(row | state(front))
+            rows.append(row | state(front) | best.loc[place].to_dict())
     singles = single_weight_searches(observations)
     last = [next(row for row in reversed(rows) if row["search"] == search) for search in singles]
     if last:
-        best = max(last, key=lambda row: row["hypervolume"])
-        rows.append({**best, "search": BEST_GRID, "iteration": None, "candidate": None})
+        largest = max(last, key=lambda row: row["hypervolume"])
+        rows.append({**largest, "search": BEST_GRID, "iteration": None, "candidate": None})
     rows.append({"search": END_POINTS, "evaluations": 0, **state(start[non_dominated(start)])})
     table = pd.DataFrame(rows)
     table["iteration"] = table["iteration"].astype("Int64")
