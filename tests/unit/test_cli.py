@@ -7,6 +7,7 @@ import pico
 import pytest
 from bambo.cli import main
 from bambo.endpoints import write_end_points
+from bambo.errors import BadInput
 from bambo.export import export
 from bambo.files import read_json
 from bambo.report.summary import print_run
@@ -68,6 +69,17 @@ def test_the_source_of_the_files_is_one_candidate_with_its_end_point(run: Run) -
     for id in {*written["end_points"].values(), *written["own_files"].values()}:
         recipe = read_json(run.folder / "candidates" / id / "recipe.json")
         assert {tuple(weights) for weights in recipe["weights"].values()} <= {(1.0, 0.0), (0.0, 1.0)}
+
+
+def test_a_source_that_changed_is_not_mixed_with_what_was_begun(run: Run) -> None:
+    begun = write_end_points(run)
+    assert write_end_points(run, begun) == begun
+    name = next(iter(run.sources))
+    run.sources[name]["fingerprint"] = "0"
+    before = set((run.folder / "candidates").iterdir())
+    with pytest.raises(BadInput, match=rf"sources\.{name}\.model: .* have changed since the run began"):
+        write_end_points(run, begun)
+    assert set((run.folder / "candidates").iterdir()) == before
 
 
 def test_exported_models_carry_their_recipe(run: Run) -> None:
