@@ -24,7 +24,7 @@ def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path
         scored = still_there
         workflow.succeed("--unlock")
     assert len(scored) < len(finished.scores()), "killed too late to show anything"
-    workflow.succeed("--rerun-incomplete")
+    workflow.succeed()
     assert workflow.scores().items() >= scored.items()
 
     for name in ["observations", "pareto", "hypervolume", "selection"]:
@@ -41,7 +41,7 @@ def wait_and_kill(workflow: Workflow, seconds: float) -> None:
     """Start Snakemake in a process group of its own and kill the group after some time."""
     with (workflow.folder / "killed.log").open("a") as log:
         process = subprocess.Popen(
-            workflow.command("--rerun-incomplete"),
+            workflow.command(),
             cwd=workflow.folder,
             env=ENVIRONMENT,
             stdout=log,

@@ -63,6 +63,14 @@ def test_nothing_is_left_to_do(finished: Workflow) -> None:
     assert "Nothing to be done" in finished.succeed("--dry-run")
 
 
+def test_settings_that_change_no_result_plan_nothing(copy: Workflow) -> None:
+    config = small_config()
+    config["evaluation"] |= {"batch_size": 16, "threads": 2}
+    config["resources"]["evaluate"]["mem_mb"] = 4000
+    copy.write(config)
+    assert "Nothing to be done" in copy.succeed("--dry-run")
+
+
 def test_touched_and_forced_runs_evaluate_nothing_again(copy: Workflow) -> None:
     before = copy.scores()
     front = (copy.results / "tables/pareto.csv").read_bytes()

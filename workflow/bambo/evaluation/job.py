@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import BadInput
 from ..files import atomic, read_json, write_json, write_text
+from ..recipe import is_scored
 from .engine import Engine, EvaluationFailed
 from .scores import benchmark_scores
 from .tasks import lm_eval_tasks
@@ -46,10 +47,8 @@ def evaluate(
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
     finished = output_dir / "scores.json"
-    if finished.exists():
-        scores = read_json(finished)
-        if (scores["id"], scores["status"]) == (recipe["id"], "ok"):
-            return scores
+    if is_scored(recipe, output_dir):
+        return read_json(finished)
     start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
