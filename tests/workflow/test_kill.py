@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -16,14 +17,16 @@ KILLS = 3
 def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path) -> None:
     workflow = Workflow(tmp_path, small_config())
     generator = random.Random(0)
+    evaluations = len(finished.scores())
     scored: dict[str, bytes] = {}
-    for _ in range(KILLS):
-        wait_and_kill(workflow, seconds=generator.uniform(10, 40))
+    # Moments of progress, not of the clock: a faster machine is killed in the middle, too.
+    for count in sorted(generator.sample(range(evaluations - 3), KILLS)):
+        kill_after(workflow, count, delay=generator.uniform(0, 3))
         still_there = workflow.scores()
         assert still_there.items() >= scored.items(), "a finished evaluation was done again"
         scored = still_there
         workflow.succeed("--unlock")
-    assert len(scored) < len(finished.scores()), "killed too late to show anything"
+    assert len(scored) < evaluations, "killed too late to show anything"
     workflow.succeed()
     assert workflow.scores().items() >= scored.items()
 
@@ -37,8 +40,8 @@ def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path
         pd.testing.assert_frame_equal(undisturbed, killed)
 
 
-def wait_and_kill(workflow: Workflow, seconds: float) -> None:
-    """Start Snakemake in a process group of its own and kill the group after some time."""
+def kill_after(workflow: Workflow, count: int, delay: float) -> None:
+    """Start Snakemake in a process group of its own; kill the group `delay` seconds after `count` evaluations."""
     with (workflow.folder / "killed.log").open("a") as log:
         process = subprocess.Popen(
             workflow.command(),
@@ -48,8 +51,9 @@ def wait_and_kill(workflow: Workflow, seconds: float) -> None:
             stderr=log,
             start_new_session=True,
         )
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        while len(workflow.scores()) < count:
+            assert process.poll() is None, "the run ended by itself; see killed.log"
+            time.sleep(0.1)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
