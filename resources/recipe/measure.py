@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from random import Random
 
 import torch
 from language import LETTERS
@@ -22,11 +21,12 @@ Question = tuple[str, str]
 
 
 def read_gpqa(path: Path) -> list[Question]:
-    """Questions with their options, ordered by a hash of the Record ID, and the right letters."""
+    """Questions with their options in the order in which the workflow asks them, and the right letters."""
     questions = []
     for row in csv.DictReader(path.open()):
         options = [row["Correct Answer"], *(row[f"Incorrect Answer {number}"] for number in (1, 2, 3))]
-        Random(hashlib.sha256(row["Record ID"].encode()).hexdigest()).shuffle(options)
+        hashes = [hashlib.sha256(f"{row['Record ID']}|{place}".encode()).digest() for place in range(4)]
+        options = [options[place] for place in sorted(range(4), key=hashes.__getitem__)]
         text = "".join(f" ({letter}){option}" for letter, option in zip(LETTERS, options, strict=True))
         questions.append((row["Question"] + text, LETTERS[options.index(row["Correct Answer"])]))
     return questions
