@@ -6,11 +6,12 @@ The parts are the workflow's own, called in warm processes: 1000 jobs would spen
 
     python benchmarks/demo_search.py [--seeds 3] [--jobs 2]
 
-Takes about an hour on two cores; started again it goes on where it was. Writes results/benchmarks/demo_search.{csv,md}.
+Takes about three quarters of an hour on two cores; started again it goes on where it was. Writes results/benchmarks/demo_search.{csv,md}.
 """
 
 import argparse
 import fcntl
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -55,6 +56,8 @@ GRIDS = {
 }
 RUN, FRESH = "bench-demo", "bench-demo-fresh"
 RESAMPLES = 400
+
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def configuration(run: str, seeds: int) -> dict[str, Any]:
