@@ -6,7 +6,8 @@ The parts are the workflow's own, called in warm processes: 1000 jobs would spen
 
     python benchmarks/demo_search.py [--seeds 3] [--jobs 2]
 
-Takes about three quarters of an hour on two cores; started again it goes on where it was. Writes results/benchmarks/demo_search.{csv,md}.
+Takes about three quarters of an hour on two cores; started again it goes on where it was.
+Writes results/benchmarks/demo_search.{csv,md}.
 """
 
 import argparse
