@@ -160,6 +160,14 @@ def test_print_progress_as_it_stood_before_an_iteration(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == expected
 
 
+def test_the_pace_passes_over_a_stop_that_asked_for_nothing(tmp_path):
+    for place, (size, time) in enumerate([(4, 0), (0, 40), (2, 50), (2, 60)]):
+        path = tmp_path / f"t{place:03d}.json"
+        path.write_text(json.dumps({"candidates": ["id"] * size}))
+        os.utime(path, (time, time))
+    assert summary._pace(tmp_path) == pytest.approx((40 / 4 + 10 / 2) / 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "planned"),
     [

@@ -32,8 +32,6 @@ rule variables:
         f"{RUN}/logs/variables/{{search}}.log",
     conda:
         "../../envs/optimize.yaml"
-    params:
-        settings=lambda wildcards: bambo.config.search_settings(CONFIG, wildcards.search),
     script:
         "../scripts/variables.py"
 

@@ -97,7 +97,9 @@ def _pace(proposals: Path) -> float | None:
     paths = sorted(proposals.glob("*.json"))
     sizes = [len(read_json(path)["candidates"]) for path in paths]
     spans = np.diff([path.stat().st_mtime for path in paths])
-    return float(np.median(spans / sizes[:-1])) if len(paths) > 1 else None
+    # A stop that was decided under a smaller budget asked for nothing.
+    paces = [span / size for span, size in zip(spans, sizes[:-1], strict=True) if size]
+    return float(np.median(paces)) if paces else None
 
 
 def print_run(run_dir: Path | str) -> None:
