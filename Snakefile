@@ -10,9 +10,10 @@
 #   search/<search>/complete-<iterations>         all evaluations of that budget are done
 #   candidates/<id>/recipe.json      one merge in full; written once, made by no rule         candidates.smk
 #   candidates/<id>/model/           the merged checkpoint, gone once scored
-#   candidates/<id>/scores.json      accuracy, tokens, errors
+#   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
 #   tables/*.csv figures/*.svg       observations, fronts, hypervolume, selection             tables.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
+#   run.json                         config and command of the last start                     common.smk
 
 from snakemake.utils import min_version
 
@@ -54,6 +55,11 @@ rule all:
     input:
         TABLES,
         FIGURES,
+
+
+onstart:
+    with plain_errors():
+        start.begin(CONFIG, config, PLACES.count, start.notes(CONFIG, PLACES.gpus, SPACE))
 
 
 onsuccess:

@@ -23,14 +23,23 @@ def atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not a fixed name: two processes that write the same file must not write into each other's.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
     _remove(temporary)
     try:
         yield temporary
-        if temporary.is_dir():
-            _remove(path)
+        if temporary.is_file():
+            _sync(temporary)  # else a power cut may keep the new name and lose the contents
+        elif path.exists():
+            os.replace(path, old)  # a folder replaces no folder, and half a one must not stay under the name
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+        _remove(old)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

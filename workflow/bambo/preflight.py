@@ -1,7 +1,11 @@
-"""What can be known to be wrong before any job runs."""
+"""What can be known before any job runs: what is wrong, and how many evaluations can run at a time."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from .candidate import devices
 from .checkpoint import check_compatible, open_checkpoint
 from .config import (
     Config,
@@ -12,15 +16,56 @@ from .config import (
     deciding,
     is_hub_id,
     run_settings,
+    search_settings,
 )
+from .disk import Space, check_space
 from .evaluation import check_tasks
 from .files import read_json
 
 
-def check(config: Config) -> None:
+@dataclass(frozen=True)
+class Places:
+    """Where evaluations run: `count` at a time at most; `gpus` of this machine, None where a scheduler assigns them.
+
+    limits: what Snakemake is to hand out of the resources of merges and evaluations; none where a scheduler does.
+    """
+
+    count: int
+    gpus: int | None
+    limits: dict[str, int]
+
+
+def parallel_evaluations(
+    config: Config, cores: int | None, nodes: int | None, resources: Mapping[str, Any]
+) -> Places:
+    """How many evaluations can run at a time.
+
+    cores, nodes, resources: as given to Snakemake; nodes (jobs at a time) where another executor runs the jobs.
+    """
+    # No more than the searches ask for together.
+    batches = [search_settings(config, name) for name in config.searches]
+    wanted = sum(max(settings["n_initial"], settings["batch_size"]) for settings in batches)
+    wanted += 2 * len(config.sources) - 1  # the end points, under the run's files and their own
+    if nodes is not None:
+        return Places(min(nodes, wanted), None, {})
+    on_gpu = config.evaluation.device != "cpu" and config.evaluation.engine != "simulated"
+    each = config.resources.evaluate.gpu if on_gpu else 0
+    gpus = len(devices.gpus()) if each else 0
+    limits = {"gpu": gpus} if gpus and "gpu" not in resources else {}
+    places = (cores or 1) // config.evaluation.threads
+    if each and (gpus or "gpu" in resources):
+        limit = resources["gpu"].value if "gpu" in resources else gpus
+        places = min(places, limit // each)
+    places = max(1, places)
+    # One merge at a time, and none that no evaluation waits for: at most one more model than evaluations at work.
+    return Places(min(places, wanted), gpus, {**limits, "model": places, "merging": 1})
+
+
+def check(config: Config, parallel: int) -> Space | None:
     """BadInput for what the config names and does not find, or finds other than it must be. Reads headers only.
 
-    Sources on the hub are checked by their jobs, which download them.
+    Sources on the hub are checked by their jobs, which download them. Returns the disk space that `parallel`
+    evaluations at a time need, where it is known.
     """
     check_paths(config)
     _check_sources(config)
@@ -28,6 +73,7 @@ def check(config: Config) -> None:
     folder = config.folder
     check_writable(folder)
     _check_unchanged(config, folder)
+    return check_space(config, parallel)
 
 
 def _check_sources(config: Config) -> None:

@@ -83,15 +83,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def is_scored(recipe: Mapping[str, Any], folder: Path) -> bool:
-    """Whether scores.json in a candidate's folder holds the scores of this recipe; BadInput where it is damaged."""
-    path = folder / "scores.json"
-    if not path.exists():
-        return False
-    scores = read_json(path)
-    return scores["status"] == "ok" and scores["id"] == recipe["id"]
-
-
 def check_recipe(recipe: Any, place: str) -> None:
     """BadInput, beginning with `place`, where a part is missing or the weights do not fit the sources."""
     parts = {"method": str, "sources": dict, "weights": dict, "files_from": str, "evaluation": dict}

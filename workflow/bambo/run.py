@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .candidate.folder import read_scores
 from .config import Config, evaluation_identity
 from .files import read_json
 from .recipe import make_recipe, write_recipe
@@ -66,5 +67,5 @@ class Run:
         return recipe["id"]
 
     def scores(self, id: str) -> dict[str, Any]:
-        """scores.json of a candidate."""
-        return read_json(self.folder / "candidates" / id / "scores.json")
+        """scores.json of a candidate; BadInput where it is missing or damaged."""
+        return read_scores(self.folder / "candidates" / id)

@@ -1,8 +1,8 @@
 # One candidate: merged, scored, thrown away. Both jobs are commands, so that they run in other environments.
 #
 # REQUIRED INPUTS  candidates/<id>/recipe.json   a source file for Snakemake: written once, by a proposal
-# OUTPUTS          candidates/<id>/model/        gone once scored, kept on failure
-#                  candidates/<id>/scores.json
+# OUTPUTS          candidates/<id>/merged        empty: model/ was made; it is gone once scored, and made again if needed
+#                  candidates/<id>/scores.json   scores, or, where failures do not stop the loop, why there are none
 
 
 rule merge:
@@ -10,35 +10,42 @@ rule merge:
     input:
         f"{RUN}/candidates/{{id}}/recipe.json",
     output:
-        directory(f"{RUN}/candidates/{{id}}/model"),
+        f"{RUN}/candidates/{{id}}/merged",
     log:
         f"{RUN}/logs/merge/{{id}}.log",
+    retries: ATTEMPTS
     group:
         "candidate"
     conda:
         "../../envs/merge.yaml"
     threads: CONFIG.resources.merge.threads
     resources:
-        # Held by merge and evaluate alike, and evaluate goes first: `--resources model=N` bounds the disk in use.
+        # Held by merge and evaluate alike, and evaluate goes first, so that few models wait on the disk.
         model=1,
-        mem_mb=CONFIG.resources.merge.mem_mb,
-        runtime=CONFIG.resources.merge.runtime,
+        merging=1,
+        attempt=this_attempt,
+        mem_mb=grown(CONFIG.resources.merge, "mem_mb"),
+        runtime=grown(CONFIG.resources.merge, "runtime"),
     params:
         python=PYTHON,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        retries=CONFIG.retries,
     shell:
-        "{params.python} -m bambo.merging {input} {output} --threads {threads} --unless-scored > {log} 2>&1"
+        "{params.python} -m bambo.candidate merge {params.folder} --threads {threads}"
+        " --attempt {resources.attempt} --retries {params.retries} > {log} 2>&1"
 
 
 rule evaluate:
     """Score a merged checkpoint through lm-evaluation-harness; a valid score is kept as it is."""
     input:
         recipe=f"{RUN}/candidates/{{id}}/recipe.json",
-        model=f"{RUN}/candidates/{{id}}/model",
+        merged=f"{RUN}/candidates/{{id}}/merged",
     output:
         update(f"{RUN}/candidates/{{id}}/scores.json"),
     log:
         f"{RUN}/logs/evaluate/{{id}}.log",
     priority: 10
+    retries: ATTEMPTS
     group:
         "candidate"
     conda:
@@ -46,17 +53,23 @@ rule evaluate:
     threads: CONFIG.evaluation.threads
     resources:
         model=1,
-        gpu=CONFIG.resources.evaluate.gpu,
-        mem_mb=CONFIG.resources.evaluate.mem_mb,
-        runtime=CONFIG.resources.evaluate.runtime,
+        attempt=this_attempt,
+        gpu=gpus,
+        mem_mb=grown(CONFIG.resources.evaluate, "mem_mb"),
+        runtime=grown(CONFIG.resources.evaluate, "runtime"),
     params:
         python=CONFIG.evaluation.python or PYTHON,
-        engine=CONFIG.evaluation.engine,
-        device=CONFIG.evaluation.device,
-        batch_size=CONFIG.evaluation.batch_size,
         folder=lambda wildcards, output: Path(output[0]).parent,
-    # Scores that were kept count as made now. The model goes last; temp() would keep all until the search ends.
+        retries=CONFIG.retries,
+        on_failure=CONFIG.on_failure,
+        device=CONFIG.evaluation.device,
+        gpus=CONFIG.resources.evaluate.gpu,
+        # A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
+        lock="--lock-gpus" if workflow.is_main_process else "",
+        batch_size=CONFIG.evaluation.batch_size,
+    # The command removes the model; temp() would keep all until the search ends.
     shell:
-        "{params.python} -m bambo.evaluation {input.recipe} {input.model} {params.folder}"
-        " --engine {params.engine} --device {params.device} --batch-size {params.batch_size} --threads {threads}"
-        " > {log} 2>&1 && touch {output} && rm -rf {input.model}"
+        "{params.python} -m bambo.candidate evaluate {params.folder} --threads {threads}"
+        " --attempt {resources.attempt} --retries {params.retries} --on-failure {params.on_failure}"
+        " --device {params.device} --gpus {params.gpus} {params.lock} --batch-size {params.batch_size}"
+        " > {log} 2>&1"

@@ -18,15 +18,24 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import bambo.config
 from bambo.errors import plain_errors
+from bambo.records import read_record
 
 with plain_errors():
     CONFIG = bambo.config.load(config)
-    if workflow.is_main_process:
-        from bambo.preflight import check
-
-        check(CONFIG)
-
 RUN = str(CONFIG.folder)
+
+if workflow.is_main_process:
+    from bambo import start
+    from bambo.preflight import check, parallel_evaluations
+
+    with plain_errors():
+        LIMITS = workflow.resource_settings
+        PLACES = parallel_evaluations(CONFIG, LIMITS.cores, LIMITS.nodes, LIMITS._parsed_resources)
+        SPACE = check(CONFIG, PLACES.count)
+        start.note_if_at_work(CONFIG.folder)
+    # Limits that the user need not know: one GPU is one evaluation, and no more models wait than can be evaluated.
+    for name, limit in PLACES.limits.items():
+        workflow.register_resource(name, limit)
 
 
 wildcard_constraints:
@@ -58,8 +67,9 @@ def end_point_scores(wildcards):
 
 def proposal(search, iteration):
     """A decision that was made; Snakemake comes back here when it is made."""
-    with checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0].open() as file:
-        return json.load(file)
+    path = checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0]
+    with plain_errors():
+        return read_record(path, "proposal")
 
 
 def evaluated_before(wildcards):
@@ -85,6 +95,29 @@ def completed(wildcards):
     return [
         f"{RUN}/search/{name}/complete-{bambo.config.iterations(CONFIG, name)}" for name in CONFIG.searches
     ]
+
+
+# Retries are of the main process: inside a cluster's job they would begin anew. The last attempt only records.
+ATTEMPTS = CONFIG.retries + 1 if workflow.is_main_process else 0
+
+
+def on_last_attempt(attempt):
+    """Whether an attempt works no more, but records why the others failed."""
+    return attempt > CONFIG.retries + 1
+
+
+def grown(job, quantity):
+    """Memory or run time of a job: each retry asks for more."""
+    return lambda wildcards, attempt: job.grown(quantity, 1 if on_last_attempt(attempt) else attempt)
+
+
+def this_attempt(wildcards, attempt):
+    return attempt
+
+
+def gpus(wildcards, attempt):
+    idle = on_last_attempt(attempt) or CONFIG.evaluation.engine == "simulated"
+    return 0 if idle else CONFIG.resources.evaluate.gpu
 
 
 def print_summary():

@@ -15,7 +15,7 @@ from .identity import (
 )
 from .loading import load
 from .models import Config
-from .surroundings import check_blocks, check_paths, check_writable, is_hub_id, source_files
+from .surroundings import check_blocks, check_paths, check_writable, is_hub_id, nearest_folder, source_files
 
 __all__ = [
     "Config",
@@ -29,6 +29,7 @@ __all__ = [
     "is_hub_id",
     "iterations",
     "load",
+    "nearest_folder",
     "run_settings",
     "search_settings",
     "settings_hash",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..evaluation.tasks import task_hash
 from ..files import content_hash, file_hash
 from .errors import one_line, shown
 from .models import IDENTITY, Config, Evaluation
@@ -48,8 +49,8 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
     """The evaluation part of a recipe: settings marked as identity, and where the data lies.
 
     End points are asked `end_point_repeats` times as often where answers are drawn. A task holds its own
-    overrides, and `max_tokens` always; `data_hash` and `task_hash` are the sha256 of a local benchmark file
-    and of a task file of one's own.
+    overrides, and `max_tokens` always; `data_hash` is the sha256 of a local benchmark file, `task_hash` that of the
+    task's file and what it needs.
 
     BadInput: one of these files cannot be read.
     """
@@ -70,8 +71,7 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
             entry["repeats"] = task.repeats * factor
         if task.data is not None:
             entry["data_hash"] = _hash(f"evaluation.tasks.{name}.data", task.data)
-        if task.task.endswith((".yaml", ".yml")):
-            entry["task_hash"] = _hash(f"evaluation.tasks.{name}.task", task.task)
+        entry["task_hash"] = task_hash(name, task.task)
         settings["tasks"][name] = entry
     return settings
 

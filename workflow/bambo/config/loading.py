@@ -11,7 +11,17 @@ from .models import Config, Search
 # Names that the tables use themselves: columns beside the objectives', rows beside the searches'.
 COLUMNS = {
     *["search", "iteration", "candidate", "origin", "variables", "accuracy", "tokens", "seconds", "status"],
-    *["peak_memory_gb", "reason", "warning", "front", "found_by", "name", "preference", "evaluations"],
+    *[
+        "peak_memory_gb",
+        "failure",
+        "reason",
+        "warning",
+        "front",
+        "found_by",
+        "name",
+        "preference",
+        "evaluations",
+    ],
     *["hypervolume", "front_size", "reference_point"],
 }
 ROWS = {"reference", "all"}
@@ -26,7 +36,13 @@ def load(given: Any) -> Config:
         config = Config.model_validate(given)
     except ValidationError as error:
         raise bad_input(schema_problems(error), given) from None
-    problems = [*_sources(config), *_objectives(config), *_limits(config), *_sampling(config)]
+    problems = [
+        *_sources(config),
+        *_objectives(config),
+        *_limits(config),
+        *_sampling(config),
+        *_device(config),
+    ]
     for name, search in config.searches.items():
         problems += _search(name, search, set(given["searches"][name]))
     if problems:
@@ -105,6 +121,11 @@ def _sampling(config: Config) -> Iterator[Problem]:
         if not draws and count not in (None, 1):
             text = f"found {count}, expected 1 since do_sample is false"
             yield place, f"{text} and every repeat would answer the same; lower it or set do_sample: true"
+
+
+def _device(config: Config) -> Iterator[Problem]:
+    if config.evaluation.device == "cuda" and config.resources.evaluate.gpu == 0:
+        yield ("resources", "evaluate", "gpu"), "found 0, expected 1 or more with device: cuda; raise it"
 
 
 def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:

@@ -103,7 +103,10 @@ class Search(Table):
     noise_share: Share = Field(
         description="Share of the binomial variance that is taken as known noise where nothing was repeated."
     )
-    acquisition: Literal["qlognehvi", "qlogehvi", "qehvi"] = Field(description="What proposals maximise.")
+    acquisition: Literal["qlognehvi", "qlogehvi", "qehvi", "thompson"] = Field(
+        description="What proposals maximise: expected hypervolume improvement, given the noise, given the posterior "
+        "means, or as in the paper; or draws from the posterior, for batches of more than ten or so."
+    )
     reference: Literal["fixed", "worst"] = Field(
         description="Reference point of the acquisition: `reference_point`, or the worst values observed. "
         "Tables always take `reference_point`."
@@ -156,13 +159,20 @@ class Task(Table):
 
 
 class Evaluation(Table):
-    engine: Literal["hf"] = Field(
-        default="hf", description="What generates; `hf` is transformers.", json_schema_extra=IDENTITY
+    engine: Literal["hf", "simulated"] = Field(
+        default="hf",
+        description="What generates; `hf` is transformers. `simulated` makes up scores from the weights, to try out "
+        "settings and clusters: no model is merged or asked.",
+        json_schema_extra=IDENTITY,
     )
     python: Text | None = Field(
         default=None, description="Another interpreter for evaluation jobs; null takes the workflow's."
     )
-    device: Text = Field(default="cpu", description="Device of torch: `cpu`, `cuda`, `cuda:1`, ...")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where models run: `cuda` on the GPUs that `resources.evaluate.gpu` counts, `auto` there if the "
+        "machine has any.",
+    )
     batch_size: Count = Field(default=32, description="Questions answered together.")
     threads: Count = Field(default=1, description="CPU threads of an evaluation.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -233,6 +243,15 @@ class Selection(Table):
 class Job(Table):
     mem_mb: Count = Field(default=2000, description="Memory (MB).")
     runtime: Count = Field(default=30, description="Longest run time (minutes).")
+    growth: float = Field(
+        default=1.5,
+        ge=1,
+        description="Memory and run time of a retry, as a multiple of the attempt's before.",
+    )
+
+    def grown(self, quantity: str, attempt: int) -> int:
+        """`mem_mb` or `runtime` of an attempt, counted from 1."""
+        return round(getattr(self, quantity) * self.growth ** (attempt - 1))
 
 
 class MergeJob(Job):
@@ -240,7 +259,7 @@ class MergeJob(Job):
 
 
 class EvaluateJob(Job):
-    gpu: CountOrZero = Field(default=0, description="GPUs.")
+    gpu: CountOrZero = Field(default=1, description="GPUs; 0 evaluates on the CPU.")
 
 
 class Resources(Table):
@@ -284,6 +303,15 @@ class Config(Table):
         default=Selection(), description="Which models of the Pareto set are chosen."
     )
     resources: Resources = Field(default=Resources(), description="What a job may take.")
+    retries: CountOrZero = Field(
+        default=2, description="Attempts at a merge or an evaluation after a first one that failed."
+    )
+    on_failure: Literal["stop", "continue"] = Field(
+        default="stop",
+        description="What becomes of an evaluation that failed after its retries. `stop`: the loop stops at the end of "
+        "the iteration, and the next start evaluates it alone. `continue`: it is recorded as failed, is not proposed "
+        "again, and the loop goes on.",
+    )
 
     @property
     def folder(self) -> Path:

@@ -67,9 +67,21 @@ def check_blocks(config: Config, n_layers: int) -> None:
             )
 
 
+def nearest_folder(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there; BadInput where a link on the way leads nowhere."""
+    for path in (folder, *folder.absolute().parents):
+        if path.exists():
+            return path
+        if path.is_symlink():
+            raise BadInput(
+                f"{path}: a link to {path.readlink()}, which is gone; make that folder again, or remove the link"
+            )
+    return Path("/")
+
+
 def check_writable(folder: Path) -> None:
     """Check that one can write to a folder, or to where it is to be made; BadInput names the place."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    place = nearest_folder(folder)
     try:
         # By trying: permissions know nothing of read-only file systems.
         with tempfile.TemporaryFile(dir=place):

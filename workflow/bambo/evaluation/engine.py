@@ -5,7 +5,11 @@ from typing import Any, NamedTuple, Protocol
 
 
 class EvaluationFailed(RuntimeError):
-    """The model could not be scored: out of memory, or it computes no numbers. The message is one line."""
+    """The model could not be scored; `kind` is "out of memory" or "bad scores", the message one line."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Output(NamedTuple):

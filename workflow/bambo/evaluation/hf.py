@@ -71,7 +71,8 @@ class HFEngine:
             )
         if not finite:
             raise EvaluationFailed(
-                "logits are NaN or infinite: the weights are broken, or too large for evaluation.dtype"
+                "bad scores",
+                "logits are NaN or infinite: the weights are broken, or too large for evaluation.dtype",
             )
         return [self._cut(row) for row in output[:, width:].tolist()]
 
@@ -120,7 +121,7 @@ def _memory(remedy: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise EvaluationFailed(f"out of memory ({str(error).splitlines()[0]}); {remedy}") from None
+        raise EvaluationFailed("out of memory", f"{str(error).splitlines()[0]}; {remedy}") from None
 
 
 class Finite(LogitsProcessor):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import BadInput
-from ..files import atomic, read_json, write_json, write_text
-from ..recipe import is_scored
+from ..files import atomic, file_hash, write_text
+from ..records import write_record
 from .engine import Engine, EvaluationFailed
 from .scores import benchmark_scores
 from .tasks import lm_eval_tasks
@@ -32,28 +32,25 @@ def evaluate(
     *,
     batch_size: int,
     device: str = "cpu",
+    gpus: int = 0,
     threads: int = 1,
-    engine: str = "hf",
     started: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Score the model in `model_dir` as `recipe["evaluation"]` says; returns what scores.json holds.
 
     Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
-    Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left; where
-    scores.json already holds the recipe's scores, they are returned as they are.
+    Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left.
 
-    started: time.perf_counter() and time.process_time() from which seconds are counted (default: now).
+    gpus: how many `device` stands for. started: time.perf_counter() and time.process_time() from which seconds are
+    counted (default: now).
 
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
-    finished = output_dir / "scores.json"
-    if is_scored(recipe, output_dir):
-        return read_json(finished)
     start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
     lm = _language_model(
-        _load(engine, model_dir, dtype=settings["dtype"], device=device, threads=threads),
+        _load(settings["engine"], model_dir, dtype=settings["dtype"], device=device, threads=threads),
         candidate=recipe["id"],
         tasks=tasks,
         seed=settings["seed"],
@@ -70,13 +67,15 @@ def evaluate(
     for name, scores in benchmarks.items():
         if not math.isfinite(scores["accuracy"]):
             raise EvaluationFailed(
-                f"evaluation.tasks.{name}: its accuracy is {scores['accuracy']}, which is no score"
+                "bad scores",
+                f"evaluation.tasks.{name}: its accuracy is {scores['accuracy']}, which is no score",
             )
     _write_samples(output_dir / "samples.parquet", rows)
     _write_results(output_dir / "lm_eval" / "results.json", results)
     scores = {
         "id": recipe["id"],
         "status": "ok",
+        "engine": settings["engine"],
         "benchmarks": benchmarks,
         # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
         "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
@@ -84,9 +83,11 @@ def evaluate(
         "cpu_seconds": time.process_time() - start_cpu + lm.stored_cost["cpu_seconds"],
         "generation_cpu_seconds": lm.cost["cpu_seconds"],
         "peak_memory_gb": lm.engine.peak_memory_gb(),
+        "gpus": gpus,
+        "samples": file_hash(output_dir / "samples.parquet"),
         "versions": {"bambo": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    write_json(finished, scores)
+    write_record(output_dir / "scores.json", "scores", scores)
     lm.answers.unlink(missing_ok=True)
     return scores
 

@@ -47,12 +47,61 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
     the benchmark's file is no longer the one that the recipe was written for.
     """
     config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    if "task_hash" in settings and task_hash(name, settings["task"]) != settings["task_hash"]:
+        raise BadInput(
+            f"evaluation.tasks.{name}.task: the file of {settings['task']} is another than when the run began; "
+            "restore it, or install the lm-eval of that time"
+        )
     if "data_hash" in settings and file_hash(Path(settings["data"])) != settings["data_hash"]:
         raise BadInput(
             f"evaluation.tasks.{name}.data: {settings['data']} has changed since the recipe was written; restore it"
         )
     names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
     return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
+
+
+def task_hash(name: str, task: str) -> str:
+    """sha256 over a task's file, the files that it includes, and the Python files beside it whose functions it names.
+
+    BadInput where there is no such task or file; `name` is the benchmark's name in the config.
+    """
+    digest = hashlib.sha256()
+    waiting, seen = [_task_file(name, task)], set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"evaluation.tasks.{name}.task: cannot read {path} ({error.strerror}); restore the file"
+            ) from None
+        digest.update(f"{path.name} {len(contents)}\n".encode() + contents)
+        if path.suffix != ".py":
+            waiting += _needed(path, contents)
+    return digest.hexdigest()
+
+
+def _needed(path: Path, contents: bytes) -> list[Path]:
+    """The files that a task's file includes, and the Python files beside it; none where it is no YAML."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    functions: list[str] = []
+    Loader.add_constructor("!function", lambda _, node: functions.append(node.value))
+    try:
+        config = yaml.load(contents, Loader)
+    except yaml.YAMLError:
+        return []  # `check_tasks` says so
+    included = config.get("include") or [] if isinstance(config, dict) else []
+    modules = [path.parent / f"{name.rpartition('.')[0].replace('.', '/')}.py" for name in functions]
+    return [
+        *(path.parent / other for other in ([included] if isinstance(included, str) else included)),
+        *(module for module in modules if module.exists()),  # others are those of an installed package
+    ]
 
 
 def _stock(name: str, task: str, resolve: bool) -> dict:

@@ -44,6 +44,8 @@ def merge(recipe: Mapping[str, Any], output: Path, threads: int = 2, chunk_bytes
     changed since the recipe was made or do not fit each other; and for a disk that is full or not writable.
     """
     output = Path(output)
+    if threads < 1:
+        raise BadInput(f"threads: {threads}, expected 1 or more; raise it")
     check_recipe(recipe, "recipe")
     if recipe["method"] not in METHODS:
         raise BadInput(f"recipe: method is {recipe['method']}, expected one of {', '.join(METHODS)}")
@@ -112,6 +114,7 @@ def _write_weights(
         with one_thread(), ThreadPoolExecutor(threads) as pool:
             for worker in [pool.submit(work) for _ in range(threads)]:
                 worker.result()
+        os.fsync(descriptor)  # the file is renamed next, and its name must not outlive its contents
     finally:
         os.close(descriptor)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import read_json
 from ..objectives import Evaluation, evaluate
 from ..pareto import hypervolume
+from ..records import read_record
 from ..run import Run
 from ..space import expand
 from .ask import ask
@@ -54,7 +54,7 @@ def read_ledger(
     noise_share: float,
 ) -> Ledger:
     """What the first `iterations` proposals of a search over `dimension` variables asked for, and what came of it."""
-    proposals = [read_json(proposal_path(run, search, t)) for t in range(iterations)]
+    proposals = [read_record(proposal_path(run, search, t), "proposal") for t in range(iterations)]
     asked = [
         (id, point, proposal["iteration"])
         for proposal in proposals

@@ -1,0 +1,52 @@
+"""`python -m bambo.candidate {merge,evaluate} FOLDER`: the jobs at results/<run>/candidates/<id>."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from ..errors import plain_errors
+from ..evaluation.engine import EvaluationFailed
+from ..evaluation.startup import leave
+from .work import Machine, Policy, evaluate, merge
+
+
+def main() -> None:
+    started = time.perf_counter(), 0.0
+    parser = argparse.ArgumentParser(prog="python -m bambo.candidate", description=__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    for step, text in [("merge", "make its model"), ("evaluate", "score it, and remove its model")]:
+        command = steps.add_parser(step, help=text)
+        command.add_argument("folder", type=Path, help="with recipe.json")
+        command.add_argument("--threads", type=int, default=1, help="CPU threads")
+        command.add_argument("--attempt", type=int, default=1, help="counted from 1")
+        command.add_argument("--retries", type=int, default=0, help="attempts after a first one that failed")
+        if step == "evaluate":
+            command.add_argument("--on-failure", choices=("stop", "continue"), default="stop")
+            command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+            command.add_argument("--gpus", type=int, default=0, help="GPUs to take")
+            command.add_argument(
+                "--lock-gpus", action="store_true", help="hold them: no scheduler assigns any"
+            )
+            command.add_argument("--batch-size", type=int, default=32, help="prompts generated together")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with plain_errors():
+        if given.step == "merge":
+            merge(given.folder, Policy(given.attempt, given.retries, "stop"), given.threads)
+        else:
+            os.environ.setdefault("TQDM_DISABLE", "1")
+            logging.getLogger("lm_eval").setLevel(logging.ERROR)
+            policy = Policy(given.attempt, given.retries, given.on_failure)
+            machine = Machine(given.device, given.gpus, given.lock_gpus, given.threads, given.batch_size)
+            try:
+                evaluate(given.folder, policy, machine, started)
+            except EvaluationFailed as error:
+                sys.exit(f"error: {error}")
+    leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The two jobs at a candidate: merge its model, and score it. Each finds the other's, and its own, earlier work.
+
+How failures go (`attempt` counts from 1, `retries` further ones are allowed): an attempt that fails keeps the model and
+says why in attempts.jsonl. The attempt after the last retry works no more; it records the failure, or, where failures
+stop the loop, ends the job with what went wrong.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput, os_error
+from ..evaluation.engine import EvaluationFailed
+from ..recipe import read_recipe
+from . import devices
+from .attempts import Attempts, Failure
+from .folder import MERGED, MODEL, SAMPLES, SCORES, is_scored, remove_model, write_failure
+from .lease import hold
+
+SIMULATED = "simulated"  # the engine that needs no model
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which attempt this is, and what becomes of a failure after the last one: "stop" or "continue" the loop."""
+
+    attempt: int
+    retries: int
+    on_failure: str
+
+    @property
+    def exhausted(self) -> bool:
+        return self.attempt > self.retries + 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an evaluation may take: `device` auto, cpu or cuda; `lock` where no scheduler assigns its `gpus` GPUs."""
+
+    device: str
+    gpus: int
+    lock: bool
+    threads: int
+    batch_size: int
+
+
+def merge(folder: Path, policy: Policy, threads: int) -> None:
+    """Make the candidate's model, unless it is there, or not needed any more; then its mark for Snakemake."""
+    recipe = read_recipe(folder / "recipe.json")
+    with hold(folder):
+        if not is_scored(folder):
+            attempts = Attempts(folder)
+            attempts.settle()
+            if policy.exhausted:
+                _end_on_bad_input(attempts)  # else the evaluation records what happened
+            elif recipe["evaluation"]["engine"] != SIMULATED:
+                with _attempt(attempts, policy, "merge"):
+                    _model(folder, recipe, threads)
+        (folder / MERGED).touch()
+
+
+def evaluate(folder: Path, policy: Policy, machine: Machine, started: tuple[float, float]) -> None:
+    """Score the candidate, unless it is scored; remove its model once it is, or once it is given up.
+
+    started: as in `bambo.evaluation.evaluate`.
+    """
+    recipe = read_recipe(folder / "recipe.json")
+    with hold(folder):
+        if is_scored(folder):
+            os.utime(folder / SCORES)  # for Snakemake: made now
+        else:
+            attempts = Attempts(folder)
+            attempts.settle()
+            if policy.exhausted:
+                _give_up(folder, attempts, policy)
+            else:
+                with _gpus(machine) as found, _attempt(attempts, policy, "evaluate"):
+                    _score(folder, recipe, machine, found, started)
+                attempts.forget()
+        remove_model(folder)
+
+
+def _model(folder: Path, recipe: dict[str, Any], threads: int) -> Path:
+    from ..merging import merge as merge_recipe
+
+    for name in (MODEL, SAMPLES, SCORES):  # of attempts that were killed
+        for path in folder.glob(f".{name}.*.tmp"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    model = folder / MODEL
+    if not model.exists():
+        merge_recipe(recipe, model, threads=threads)
+    return model
+
+
+def _score(
+    folder: Path, recipe: dict[str, Any], machine: Machine, found: list[str], started: tuple[float, float]
+) -> None:
+    if recipe["evaluation"]["engine"] == SIMULATED:
+        from ..evaluation.simulated import simulate
+
+        simulate(recipe, folder)
+        return
+    device, gpus = _device(machine, found)
+    if device == "cpu":
+        from ..evaluation.startup import lean
+
+        lean()  # small models: on a GPU, where seconds of start-up are nothing, all imports are the usual ones
+    model = _model(folder, recipe, machine.threads)
+    from ..evaluation import evaluate as score
+
+    score(
+        recipe,
+        model,
+        folder,
+        batch_size=machine.batch_size,
+        device=device,
+        gpus=gpus,
+        threads=machine.threads,
+        started=started,
+    )
+
+
+@contextmanager
+def _gpus(machine: Machine) -> Iterator[list[str]]:
+    """The GPUs that can be used; waits for as many as the evaluation takes where no scheduler assigns them."""
+    found = devices.gpus() if machine.gpus and machine.device != "cpu" else []
+    with ExitStack() as stack:
+        if machine.lock and 0 < machine.gpus <= len(found):
+            found = stack.enter_context(devices.exclusive(machine.gpus, found))
+        yield found
+
+
+def _device(machine: Machine, found: list[str]) -> tuple[str, int]:
+    """The device to evaluate on, and how many of the found GPUs that takes; BadInput where they are too few."""
+    if machine.device == "cpu" or (machine.device == "auto" and not found):
+        return "cpu", 0
+    if len(found) < machine.gpus:
+        raise BadInput(
+            f"resources.evaluate.gpu: {machine.gpus}, but {len(found)} GPUs can be used here; "
+            f"lower it, or see nvidia-smi and {devices.VISIBLE}"
+        )
+    return "cuda", machine.gpus
+
+
+@contextmanager
+def _attempt(attempts: Attempts, policy: Policy, step: str) -> Iterator[None]:
+    """One attempt at a step: however it ends short of a kill, its end is written down."""
+    attempts.begin(policy.attempt, step)
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):  # a full disk cannot take this line, either
+            attempts.end(_failure(error))
+        if isinstance(error, OSError):
+            raise os_error(error) from None
+        raise
+    attempts.end()
+
+
+def _failure(error: Exception) -> Failure:
+    text = " ".join(str(error).split())
+    if isinstance(error, BadInput):
+        return Failure("input", text)
+    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+        return Failure("input", str(os_error(error)))
+    if isinstance(error, EvaluationFailed):
+        return Failure(error.kind, text)
+    memory = isinstance(error, MemoryError | OSError) or "can't allocate memory" in text
+    return Failure("out of memory" if memory else "error", f"{type(error).__name__}: {text}")
+
+
+def _end_on_bad_input(attempts: Attempts) -> None:
+    """What the user gave is wrong: that stops the run whatever the policy, as it concerns all candidates."""
+    last = attempts.last_failure
+    if last is not None and last.kind == "input":
+        raise BadInput(last.reason)
+
+
+def _give_up(folder: Path, attempts: Attempts, policy: Policy) -> None:
+    _end_on_bad_input(attempts)
+    last = attempts.last_failure or Failure(
+        "error", f"ended before it began; see logs/evaluate/{folder.name}.log"
+    )
+    attempts.give_up()
+    if policy.on_failure == "continue":
+        write_failure(folder, last.kind, last.reason, policy.attempt - 1)
+        return
+    remove_model(folder)
+    raise EvaluationFailed(
+        last.kind,
+        f"candidate {folder.name}: {last.kind} in the last of {policy.attempt - 1} attempts ({last.reason}); "
+        "the loop stops after this iteration: mend the cause and start again",
+    )
