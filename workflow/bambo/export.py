@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .candidate.work import SIMULATED
+from .errors import BadInput
 from .files import atomic, read_json, write_json
 from .merging import merge
 
@@ -14,11 +16,16 @@ def export(
     """Write models/<name>/ for every choice: a complete Hugging Face folder, and the recipe that makes it.
 
     choices: rows of selection.csv with name and candidate. Returns the rows of models/index.json. Folders that are
-    there are made again; each is whole or absent.
+    there are made again; each is whole or absent. BadInput where the scores that they were chosen by are simulated.
     """
     index = []
     for choice in choices:
         recipe = read_json(run / "candidates" / choice["candidate"] / "recipe.json")
+        if recipe["evaluation"]["engine"] == SIMULATED:
+            raise BadInput(
+                f"{run}: its scores are simulated, expected those of real models; there is nothing to export: "
+                "choose another evaluation.engine, and another run name"
+            )
         with atomic(models / choice["name"]) as folder:
             merge(recipe, folder, threads=threads)
             write_json(folder / "recipe.json", recipe)

@@ -1,4 +1,7 @@
-"""The figures of a run: each function draws tables and returns a Figure, which `style.save` writes."""
+"""The figures of a run: each function draws tables and returns a Figure, which `style.save` writes.
+
+Those that show scores say so where these are simulated; the partition is always that of the real models.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +39,7 @@ def figure_objective_space(
     models by raw scores.
     """
     first, second = tables.objective_names(observations)[:2]
-    figure = style.new_figure(5.2)
+    figure = style.new_figure(5.2, tables.is_simulated(observations))
     left, right = figure.subplots(1, 2)
     looks = _looks(observations)
     raw = tables.with_raw_errors(observations)
@@ -147,7 +150,7 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
     titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
     titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
     rows = -(-len(titles) // 2)
-    figure = style.new_figure(2.3 * rows + 0.7)
+    figure = style.new_figure(2.3 * rows + 0.7, tables.is_simulated(observations))
     panels = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten()
     for axes, (column, title) in zip(panels, titles.items(), strict=False):
         for search, (colour, marker) in _looks(observations).items():
@@ -189,7 +192,7 @@ def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str 
     source = str(tables.end_points(observations).index[0])
     searches = tables.shown_searches(observations)
     heights = [len(tables.variable_names(observations, search)) + 3.0 for search in searches]
-    figure = style.new_figure(0.4 + 0.29 * sum(heights))
+    figure = style.new_figure(0.4 + 0.29 * sum(heights), tables.is_simulated(observations))
     panels = figure.subplots(len(searches), 1, height_ratios=heights, squeeze=False).flatten()
     kind = {"posterior": "front by posterior mean", "observed": "observed front"}[front]
     for axes, search in zip(panels, searches, strict=True):

@@ -46,9 +46,15 @@ STYLE: dict[Any, Any] = {
 styled = mpl.rc_context(STYLE)
 
 
-def new_figure(height: float) -> Figure:
-    """An empty figure of the common width and `height` inches; no display and no pyplot state is needed."""
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+def new_figure(height: float, simulated: bool = False) -> Figure:
+    """An empty figure of the common width and `height` inches; no display and no pyplot state is needed.
+
+    Where the scores that it shows are simulated, its headline says so.
+    """
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    if simulated:
+        figure.suptitle("SIMULATED: all scores are made up", color=VERMILION, fontsize=14, fontweight="bold")
+    return figure
 
 
 def looks(searches: Sequence[str], single: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ from ..pareto import hypervolume as hypervolume_of
 from . import tables
 
 _WIDTH = 110  # columns of the terminal
+_SIMULATED = "SIMULATED: all scores are made up (evaluation.engine: simulated); no model was merged or asked"
 _FRONTS = {"posterior": "front by posterior mean", "observed": "observed front"}
 
 
@@ -53,11 +54,12 @@ def progress_line(
     ]
     remaining = planned - last["evaluations"]
     if remaining > 0 and pace is not None:
-        parts.append(f"about {_duration(pace * remaining)} left")
-    return f"{search}, iteration {last['iteration']}: " + ", ".join(parts + _troubles(own))
+        parts.append(f"about {duration(pace * remaining)} left")
+    mark = "SIMULATED: " if tables.is_simulated(rows) else ""
+    return f"{mark}{search}, iteration {last['iteration']}: " + ", ".join(parts + _troubles(own))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -65,7 +67,7 @@ def _duration(seconds: float) -> str:
 
 def _troubles(rows: pd.DataFrame) -> list[str]:
     models = rows.drop_duplicates("candidate")
-    cut, failed = (models["warning"] != "").sum(), (models["status"] == "failed").sum()
+    cut, failed = tables.truncated(models).sum(), (models["status"] == "failed").sum()
     texts = []
     if cut:
         texts.append(f"{cut} with over {tables.TRUNCATED_LIMIT:.0%} of answers truncated")
@@ -130,7 +132,7 @@ def front_text(
     `gaps`: the warnings of the normalisation; `front`: "posterior" or "observed". The fronts of searches with
     one weight for the whole model are listed only where there are no other searches.
     """
-    parts = []
+    parts = [[_SIMULATED]] if tables.is_simulated(observations) else []
     for search in tables.shown_searches(observations):
         title = f"Pareto front of search {search}: {_FRONTS[front]} (* on the observed front, too)"
         parts.append([title, "", *_front_lines(observations, pareto, search, front)])
@@ -227,7 +229,7 @@ def _selection_lines(selection: pd.DataFrame) -> list[str]:
 def _warnings(observations: pd.DataFrame) -> list[str]:
     models = observations.drop_duplicates("candidate")
     texts = []
-    cut = models[models["warning"] != ""]
+    cut = models[tables.truncated(models)]
     if len(cut):
         texts.append(
             f"{len(cut)} of {len(models)} models: over {tables.TRUNCATED_LIMIT:.0%} of answers truncated, "

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..candidate.folder import read_scores
+from ..candidate.work import SIMULATED
 from ..errors import BadInput
 from ..files import atomic, read_json
 from ..objectives import evaluate
 from ..pareto import hypervolume as hypervolume_of
 from ..pareto import non_dominated
+from ..records import read_record
 from ..selection import select
 
 REFERENCE = "reference"  # rows of observations that no search proposed
@@ -33,6 +36,7 @@ _TEXT = [
     "preference",
     "origin",
     "variables",
+    "failure",
     "reason",
     "warning",
 ]  # empty where there is nothing to say
@@ -61,7 +65,10 @@ def read_run(run_dir: Path, searches: Mapping[str, Sequence[Mapping[str, Any]]])
     run_dir = Path(run_dir)
     proposals = {
         search: sorted(
-            map(read_json, (run_dir / "search" / search / "proposals").glob("*.json")),
+            (
+                read_record(path, "proposal")
+                for path in (run_dir / "search" / search / "proposals").glob("*.json")
+            ),
             key=lambda proposal: proposal["iteration"],
         )
         for search in searches
@@ -71,11 +78,15 @@ def read_run(run_dir: Path, searches: Mapping[str, Sequence[Mapping[str, Any]]])
     named.update(
         candidate for made in proposals.values() for each in made for candidate in each["candidates"]
     )
-    paths = {candidate: run_dir / "candidates" / candidate / "scores.json" for candidate in sorted(named)}
+    folders = {candidate: run_dir / "candidates" / candidate for candidate in sorted(named)}
     return Run(
         variables={name: [variable["name"] for variable in own] for name, own in searches.items()},
         proposals=proposals,
-        scores={candidate: read_json(path) for candidate, path in paths.items() if path.exists()},
+        scores={
+            candidate: read_scores(folder)
+            for candidate, folder in folders.items()
+            if (folder / "scores.json").exists()
+        },
         end_points=reference["end_points"],
         own_files=reference["own_files"],
         normalisation=read_json(run_dir / "endpoints/normalisation.json"),
@@ -120,14 +131,18 @@ def _measured(run: Run) -> pd.DataFrame:
     rows = []
     for candidate, scores in scored.items():
         parts = {name: scores["benchmarks"][name] for name in benchmarks}
-        row = {"candidate": candidate, "status": "ok", "reason": ""}
+        row = {"candidate": candidate, "status": "ok", "failure": "", "reason": ""}
         row |= {f"{name}.{key}": part[key] for name, part in parts.items() for key in _BENCHMARK}
         row |= {key: np.mean([part[key] for part in parts.values()]) for key in RAW}
         row |= {key: scores[key] for key in MEASURED}
+        marks = [SIMULATED] if scores["engine"] == SIMULATED else []
         row["warning"] = "; ".join(
-            f"{part['truncated']:.1%} of answers truncated in {name}"
-            for name, part in parts.items()
-            if part["truncated"] > TRUNCATED_LIMIT
+            marks
+            + [
+                f"{part['truncated']:.1%} of answers truncated in {name}"
+                for name, part in parts.items()
+                if part["truncated"] > TRUNCATED_LIMIT
+            ]
         )
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -139,6 +154,7 @@ def _measured(run: Run) -> pd.DataFrame:
         {
             "candidate": candidate,
             "status": "failed",
+            "failure": scores["failure"],
             "reason": " ".join(scores["reason"].split()),
             "warning": "",
         }
@@ -151,11 +167,10 @@ def _measured(run: Run) -> pd.DataFrame:
         *RAW,
         *(f"{name}{suffix}" for name in names for suffix in ["", "_stderr"]),
         *MEASURED,
-        *["status", "reason", "warning"],
+        *["status", "failure", "reason", "warning"],
     ]
-    return pd.concat([frame, pd.DataFrame(failed, columns=["candidate", "status", "reason", "warning"])])[
-        order
-    ]
+    unscored = pd.DataFrame(failed, columns=["candidate", "status", "failure", "reason", "warning"])
+    return pd.concat([frame, unscored])[order]
 
 
 def objective_names(observations: pd.DataFrame) -> list[str]:
@@ -163,6 +178,16 @@ def objective_names(observations: pd.DataFrame) -> list[str]:
     # A benchmark's columns have a dot; the means `accuracy` and `tokens` have no error beside them.
     columns = list(map(str, observations.columns))
     return [name for name in columns if f"{name}_stderr" in columns and "." not in name]
+
+
+def is_simulated(observations: pd.DataFrame) -> bool:
+    """Whether scores are made up, by `evaluation.engine: simulated`; all of a run are, or none."""
+    return bool(observations["warning"].str.startswith(SIMULATED).any())
+
+
+def truncated(observations: pd.DataFrame) -> pd.Series:
+    """Which rows have a benchmark with more than TRUNCATED_LIMIT of its answers truncated."""
+    return observations["warning"].str.contains("truncated")
 
 
 def search_names(observations: pd.DataFrame) -> list[str]:

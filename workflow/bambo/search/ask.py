@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from botorch.acquisition import AcquisitionFunction
 from numpy.typing import NDArray
 
 from ..pareto import exclusive_hypervolume, non_dominated
@@ -85,7 +84,7 @@ def _fresh(batch: NDArray[np.float64], taken: NDArray[np.float64]) -> list[int]:
 
 
 def _best_sobol(
-    function: AcquisitionFunction, taken: NDArray[np.float64], n: int, seed: int
+    function: acquisition.Function, taken: NDArray[np.float64], n: int, seed: int
 ) -> NDArray[np.float64]:
     """Of n Sobol points, the one [1 x D] that is not taken and has the largest acquisition value."""
     points = sobol(taken.shape[1], n, seed)

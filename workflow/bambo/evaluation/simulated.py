@@ -1,0 +1,138 @@
+"""Scores made up from a candidate's weights: no model, no benchmark; to try out settings, clusters and scale.
+
+The landscape. For a metric, every tensor group g has an importance i_g = -log(u_g), with u_g in (0, 1) from the hash
+of the metric's and the group's name: unequal (as if drawn from an exponential distribution), fixed for every model and
+run, and other for accuracy than for tokens. Of a candidate with weights w_g of the first source, which is taken to be
+the accurate and long-winded one, a metric sees x = sum_g i_g w_g / sum_g i_g.
+
+- Accuracy saturates: an answer is right with probability 1 / (1 + exp(d_q - 8 (x - .45))), where the question's
+  difficulty d_q is standard normal (the Rasch model); over questions about .06 at x = 0 and .97 at x = 1.
+- Tokens grow: m (.025 + .225 x^1.5) with the task's limit m, ten times as many at x = 1 as at x = 0, times a
+  log-normal factor of the question (.5 is the sd of its logarithm) and one of the answer (.2). An answer that reaches
+  m is cut and wrong: one in 200 at x = 1.
+
+Difficulty and factor of a question depend on benchmark and question alone, so that candidates are compared on the
+same questions; what is drawn for an answer depends on candidate and seed, so that equal recipes have equal scores. A
+benchmark has as many questions as its limit says, or 100: its file is not read.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import random
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..files import atomic, file_hash
+from ..records import write_record
+from .scores import benchmark_scores
+
+QUESTIONS = 100  # of a benchmark without a limit
+
+
+def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write samples.parquet and, last, scores.json as a real evaluation does; returns what scores.json holds.
+
+    "engine": "simulated" marks them. Seconds and memory are those of this job, of which none was spent on
+    generating. There is no lm_eval/results.json: the harness took no part.
+    """
+    start = time.perf_counter()
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy, below pyarrow, starts threads: .05 CPU seconds
+    settings = recipe["evaluation"]
+    rows = {name: list(_answers(recipe, name)) for name in settings["tasks"]}
+    samples = folder / "samples.parquet"
+    _write(samples, [row for own in rows.values() for row in own])
+    scores = {
+        "id": recipe["id"],
+        "status": "ok",
+        "engine": settings["engine"],
+        "benchmarks": {name: benchmark_scores(own) for name, own in rows.items()},
+        "seconds": time.perf_counter() - start,
+        "generation_seconds": 0.0,
+        "cpu_seconds": time.process_time(),
+        "generation_cpu_seconds": 0.0,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "gpus": 0,
+        "samples": file_hash(samples),
+        "versions": {"bambo": __version__},
+    }
+    write_record(folder / "scores.json", "scores", scores)
+    return scores
+
+
+def _answers(recipe: Mapping[str, Any], benchmark: str) -> Iterator[dict[str, Any]]:
+    """One row an answer, as in samples.parquet."""
+    settings = recipe["evaluation"]
+    task = settings["tasks"][benchmark]
+    longest = task["max_tokens"]
+    ability = 8 * (_share(recipe["weights"], "accuracy") - 0.45)
+    tokens = longest * (0.025 + 0.225 * _share(recipe["weights"], "tokens") ** 1.5)
+    own = random.Random(f"{settings['seed']} {recipe['id']} {benchmark}")
+    for question in range(task.get("limit", settings["limit"]) or QUESTIONS):
+        shared = random.Random(f"{benchmark} {question}")
+        difficulty, length = shared.gauss(0, 1), shared.lognormvariate(0, 0.5)
+        for repeat in range(task.get("repeats", settings["repeats"])):
+            right = own.random() < 1 / (1 + math.exp(difficulty - ability))
+            count = max(1, round(tokens * length * own.lognormvariate(0, 0.2)))
+            yield {
+                "benchmark": benchmark,
+                "question": question,
+                "record": None,
+                "repeat": repeat,
+                "correct": float(right and count < longest),
+                "target": "simulated",
+                "text": "simulated",
+                "output_tokens": min(count, longest),
+                "prompt_tokens": 0,
+                "finish_reason": "eos" if count < longest else "length",
+            }
+
+
+def _share(weights: Mapping[str, list[float]], metric: str) -> float:
+    """The first source's share of what a metric depends on: x of the landscape, 0 to 1."""
+    importance = {group: _importance(metric, group) for group in weights}
+    return sum(importance[group] * own[0] for group, own in weights.items()) / sum(importance.values())
+
+
+def _importance(metric: str, group: str) -> float:
+    digest = hashlib.sha256(f"{metric} {group}".encode()).digest()
+    return -math.log((int.from_bytes(digest[:6], "big") + 0.5) / 2**48)
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """samples.parquet with the columns and types of a real one."""
+    import pyarrow.json
+    import pyarrow.parquet
+
+    text, count, share = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+    schema = pyarrow.schema(
+        {
+            "benchmark": text,
+            "question": count,
+            "record": text,
+            "repeat": count,
+            "correct": share,
+            "target": text,
+            "text": text,
+            "output_tokens": count,
+            "prompt_tokens": count,
+            "finish_reason": text,
+        }
+    )
+    # Through JSON, since pyarrow imports pandas before it looks at Python's objects: .2 CPU seconds.
+    lines = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
+    table = pyarrow.json.read_json(
+        lines,
+        pyarrow.json.ReadOptions(use_threads=False),
+        pyarrow.json.ParseOptions(explicit_schema=schema),
+    )
+    with atomic(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
