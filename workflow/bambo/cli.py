@@ -1,33 +1,78 @@
 """The command `bambo`: what a user asks of one file or one run; searches are Snakemake's business."""
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import plain_errors
 
+# Imported when asked for: `bambo --help` should not wait for torch.
 
-def main() -> None:
+
+def _merge(given: argparse.Namespace) -> None:
+    from .merging import merge
+    from .recipe import read_recipe
+
+    merge(read_recipe(given.recipe), given.output, threads=given.threads)
+    print(f"{given.output}: merged from {given.recipe}")
+
+
+def _summary(given: argparse.Namespace) -> None:
+    from .report.summary import print_run
+
+    print_run(given.run)
+
+
+def _status(given: argparse.Namespace) -> None:
+    from .report.status import print_status
+
+    print_status(given.run)
+
+
+def _failed(given: argparse.Namespace) -> None:
+    from .report.status import print_failed
+
+    print_failed(given.run, given.id)
+
+
+def _check(given: argparse.Namespace) -> None:
+    from .integrity import print_check
+
+    if not print_check(given.run):
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bambo", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    merge = commands.add_parser("merge", help="make the model that a recipe describes")
+    def add(name: str, do: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(do=do)
+        return command
+
+    def add_of_run(name: str, do: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = add(name, do, text)
+        command.add_argument("run", type=Path, help="results/<run>")
+        return command
+
+    merge = add("merge", _merge, "make the model that a recipe describes")
     merge.add_argument("recipe", type=Path, help="a recipe.json")
     merge.add_argument("output", type=Path, help="the folder to write; replaced if it is there")
     merge.add_argument("--threads", type=int, default=2)
 
-    summary = commands.add_parser("summary", help="print the Pareto front of a run")
-    summary.add_argument("run", type=Path, help="results/<run>")
+    add_of_run("summary", _summary, "print the Pareto front of a run")
+    add_of_run("status", _status, "print how far a run is, also while it goes on")
+    add_of_run("check", _check, "read all that a run relies on, and print the command that repairs it")
+    failed = add_of_run(
+        "failed", _failed, "list the scores.json of failed candidates, for snakemake --forcerun"
+    )
+    failed.add_argument("id", nargs="*", metavar="ID", help="only these candidates")
+    return parser
 
-    arguments = parser.parse_args()
+
+def main() -> None:
+    given = _parser().parse_args()
     with plain_errors():
-        # Imported when asked for: `bambo --help` should not wait for torch.
-        if arguments.command == "merge":
-            from .merging import merge as merge_recipe
-            from .recipe import read_recipe
-
-            merge_recipe(read_recipe(arguments.recipe), arguments.output, threads=arguments.threads)
-            print(f"{arguments.output}: merged from {arguments.recipe}")
-        else:
-            from .report.summary import print_run
-
-            print_run(arguments.run)
+        given.do(given)
