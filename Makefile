@@ -1,12 +1,13 @@
 # Every target is a line or two over an ordinary tool; `make setup` comes first by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+SLURM ?= /tmp/bambo-slurm
 
 # Waiting OpenMP threads that spin make two busy cores several times slower.
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test lint format bench-demo bench-merge reference lock
+.PHONY: setup demo test test-slurm lint format bench-demo bench-merge reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -18,6 +19,10 @@ setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
 demo: setup  ## the whole search on the embedded pair, then two models to take home
 	$(BIN)/snakemake all export --cores 2
+
+test-slurm: setup  ## the same workflow on a one-node Slurm of its own (Debian packages, root)
+	tests/slurm/cluster.sh up $(SLURM)
+	$(BIN)/pytest tests/slurm; status=$$?; tests/slurm/cluster.sh down $(SLURM); exit $$status
 
 test: setup  ## all tests: fast ones, then real runs of small workflows
 	$(BIN)/pytest
