@@ -1,14 +1,18 @@
 """A small `results/<run>` folder: a search over 8 blocks and a grid of single weights, both made up."""
 
+from collections.abc import Mapping
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from bambo.files import content_hash, read_json, write_json
+from bambo.candidate.folder import SAMPLES, SCORES, read_scores, write_failure
+from bambo.files import content_hash, file_hash, write_json
 from bambo.objectives import normalisation
+from bambo.records import read_record, write_record
 from bambo.report import tables
 from bambo.search.presets import PRESETS
 
@@ -40,7 +44,7 @@ def true_scores(x: np.ndarray, benchmark: str) -> tuple[float, float]:
 
 
 def measured_scores(candidate: str, x: np.ndarray) -> dict[str, Any]:
-    """scores.json of a candidate, with the noise of its questions; the candidate's id is the seed."""
+    """Scores of a candidate, with the noise of its questions; the candidate's id is the seed."""
     rng = np.random.default_rng(int(candidate, 16))
     parts = {}
     for name, (_, _, questions) in BENCHMARKS.items():
@@ -62,14 +66,39 @@ def measured_scores(candidate: str, x: np.ndarray) -> dict[str, Any]:
     return {
         "id": candidate,
         "status": "ok",
+        "engine": "hf",
         "benchmarks": parts,
         "seconds": seconds,
         "generation_seconds": seconds - 1.5,
         "cpu_seconds": seconds,
         "generation_cpu_seconds": seconds - 1.5,
         "peak_memory_gb": 0.61,
+        "gpus": 0,
         "versions": {},
     }
+
+
+@cache
+def _samples() -> bytes:
+    """A samples.parquet of one answer: the tables do not read it, but it must be the one of the scores."""
+    answer = {"benchmark": "tiny_gpqa", "question": 0, "record": "rec0", "repeat": 0, "correct": 1.0}
+    answer |= {
+        "target": "(A)",
+        "text": "\\boxed{A}",
+        "output_tokens": 9,
+        "prompt_tokens": 5,
+        "finish_reason": "eos",
+    }
+    file = BytesIO()
+    pd.DataFrame([answer]).to_parquet(file)
+    return file.getvalue()
+
+
+def write_scores(folder: Path, scores: Mapping[str, Any]) -> None:
+    """Write scores.json of a candidate and the samples beside it, as an evaluation does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SAMPLES).write_bytes(_samples())
+    write_record(folder / SCORES, "scores", {**scores, "samples": file_hash(folder / SAMPLES)})
 
 
 def add_candidate(run_dir: Path, x: np.ndarray, files_from: str = "instruct") -> str:
@@ -86,17 +115,16 @@ def add_candidate(run_dir: Path, x: np.ndarray, files_from: str = "instruct") ->
             "sources": {source: {"path": source} for source in SOURCES},
             "weights": weights,
             "files_from": files_from,
-            "evaluation": {"seed": 0, "repeats": 1},
+            "evaluation": {"engine": "hf", "seed": 0, "repeats": 1},
         },
     )
-    write_json(folder / "scores.json", measured_scores(candidate, x))
+    write_scores(folder, measured_scores(candidate, x))
     return candidate
 
 
 def fail(run_dir: Path, candidate: str, reason: str = "out of\nmemory") -> None:
     """Make a candidate's evaluation a failed one."""
-    path = run_dir / "candidates" / candidate / "scores.json"
-    write_json(path, {"id": candidate, "status": "failed", "reason": reason})
+    write_failure(run_dir / "candidates" / candidate, "out of memory", reason, 3)
 
 
 def _propose(run_dir: Path, search: str, iteration: int, X: np.ndarray, origin: list[str]) -> list[str]:
@@ -106,11 +134,12 @@ def _propose(run_dir: Path, search: str, iteration: int, X: np.ndarray, origin: 
         "search": search,
         "key": f"t{iteration:03d}",
         "iteration": iteration,
+        "stop": None,
         "candidates": candidates,
         "variables": X.tolist(),
         "origin": origin,
     }
-    write_json(run_dir / "search" / search / "proposals" / f"t{iteration:03d}.json", proposal)
+    write_record(run_dir / "search" / search / "proposals" / f"t{iteration:03d}.json", "proposal", proposal)
     return candidates
 
 
@@ -126,7 +155,7 @@ def fake_run(run_dir: Path, iterations: int = 2, seed: int = 0) -> Path:
         for place, source in enumerate(SOURCES)
     }
     write_json(run_dir / "endpoints/candidates.json", {"end_points": ends, "own_files": own})
-    scores = {source: read_json(run_dir / "candidates" / id / "scores.json") for source, id in ends.items()}
+    scores = {source: read_scores(run_dir / "candidates" / id) for source, id in ends.items()}
     write_json(run_dir / "endpoints/normalisation.json", normalisation(OBJECTIVES, scores))
 
     rng = np.random.default_rng(seed)
@@ -160,7 +189,8 @@ def frames() -> Frames:
     """Tables of a fake run with two iterations, a failed and a truncated candidate; do not change them."""
     with TemporaryDirectory() as folder:
         run_dir = fake_run(Path(folder))
-        fail(run_dir, read_json(run_dir / "search/blocks/proposals/t001.json")["candidates"][1])
+        second = read_record(run_dir / "search/blocks/proposals/t001.json", "proposal")
+        fail(run_dir, second["candidates"][1])
         run = tables.read_run(run_dir, VARIABLES)
     observations = tables.observations(run)
     pareto = tables.pareto(run, observations, SETTINGS, REFERENCE_POINT)

@@ -106,6 +106,7 @@ def gpqa_task(folder: Path, **settings: Any) -> dict[str, Any]:
 
 def chat_recipe(tasks: dict[str, dict], **settings: Any) -> dict[str, Any]:
     evaluation = {
+        "engine": "hf",
         "seed": 0,
         "repeats": 1,
         "limit": None,

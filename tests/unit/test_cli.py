@@ -9,11 +9,12 @@ from bambo.cli import main
 from bambo.endpoints import write_end_points
 from bambo.errors import BadInput
 from bambo.export import export
-from bambo.files import read_json
+from bambo.files import read_json, write_json
 from bambo.report.summary import print_run
 from bambo.run import Run
 from bambo.sources import describe
-from fake_run import fake_run
+from demo_config import demo
+from fake_run import fail, fake_run
 from safetensors.torch import load_file
 
 
@@ -29,8 +30,8 @@ def run(tmp_path: Path) -> Run:
         },
         groups=next(iter(records.values()))["groups"],
         files_from=list(records)[-1],
-        evaluation={"tasks": {}},
-        end_point_evaluation={"tasks": {}},
+        evaluation={"engine": "hf", "tasks": {}},
+        end_point_evaluation={"engine": "hf", "tasks": {}},
     )
 
 
@@ -52,7 +53,7 @@ def test_merge_makes_the_model_of_a_recipe(
     assert not all(merged[name].equal(second[name]) for name in first)
 
 
-@pytest.mark.parametrize("command", ["merge", "summary"])
+@pytest.mark.parametrize("command", ["merge", "summary", "status", "check", "failed"])
 def test_a_mistake_ends_in_one_line(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [tmp_path / "none.json", tmp_path / "out"] if command == "merge" else [tmp_path]
     with pytest.raises(SystemExit) as end:
@@ -106,3 +107,62 @@ def test_summary_prints_what_the_workflow_prints(
     bambo(monkeypatch, "summary", run_dir)
     assert capsys.readouterr().out == expected
     assert "Pareto front" in expected
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run as a user names it in the folder of the workflow."""
+    monkeypatch.chdir(tmp_path)
+    run = fake_run(Path("results/made-up"))
+    command = ["snakemake", "--profile", "slurm"]
+    write_json(run / "run.json", {"command": command, "started": "now", "parallel": 2, "config": demo()})
+    return run
+
+
+def test_failed_prints_paths_for_snakemake(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, other = sorted(path.name for path in (finished / "candidates").iterdir())[:3]
+    fail(finished, first)
+    fail(finished, second)
+    paths = [f"results/made-up/candidates/{id}/scores.json" for id in (first, second)]
+    for given in ["results/made-up", "results/made-up/", "./results/made-up", finished.absolute()]:
+        bambo(monkeypatch, "failed", given)
+        assert capsys.readouterr().out.splitlines() == paths
+    bambo(monkeypatch, "failed", finished, second)
+    assert capsys.readouterr().out.splitlines() == paths[1:]
+    with pytest.raises(SystemExit, match=f"error: {finished}: found {other}, expected failed candidates"):
+        bambo(monkeypatch, "failed", finished, first, other)
+    assert not capsys.readouterr().out
+
+
+def test_nothing_has_failed(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A text as exit code goes to standard error, with status 1.
+    with pytest.raises(SystemExit, match="nothing has failed"):
+        bambo(monkeypatch, "failed", finished)
+    assert not capsys.readouterr().out
+
+
+def test_status_of_a_run_that_is_named_with_a_slash(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bambo(monkeypatch, "status", "results/made-up/")
+    assert capsys.readouterr().out.startswith("results/made-up, last started now; ")
+
+
+def test_check_ends_with_status_1_where_something_is_damaged(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"command": ["snakemake"], "started": "now", "parallel": 2, "config": demo()}
+    write_json(run.folder / "run.json", record)
+    write_json(run.folder / "endpoints/candidates.json", write_end_points(run))
+    bambo(monkeypatch, "check", run.folder)
+    assert capsys.readouterr().out == "3 candidates, 0 proposals: all whole\n"
+    path = run.folder / "endpoints/candidates.json"
+    path.write_text("{")
+    with pytest.raises(SystemExit) as end:
+        bambo(monkeypatch, "check", run.folder)
+    assert end.value.code == 1
+    assert f"{path}: not valid JSON" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from bambo.config import (
     evaluation_identity,
     is_hub_id,
     load,
+    nearest_folder,
     source_files,
 )
 from bambo.errors import BadInput
@@ -66,9 +67,18 @@ def test_what_is_omitted_has_its_default() -> None:
     )
     assert (config.blocks.n_blocks, config.blocks.strategy, config.blocks.norm) == (6, "hybrid", 2)
     assert config.selection.front == "posterior"
-    assert config.resources.evaluate.gpu == 0
+    assert config.resources.evaluate.gpu == 1
+    assert (config.retries, config.on_failure) == (2, "stop")
     assert config.reference_point == [-0.1, -0.1]
     assert config.base is None
+
+
+def test_a_retry_asks_for_more() -> None:
+    job = load(demo(resources__evaluate={"mem_mb": 1000, "runtime": 7, "growth": 1.5})).resources.evaluate
+    assert [job.grown("mem_mb", attempt) for attempt in (1, 2, 3)] == [1000, 1500, 2250]
+    assert [job.grown("runtime", attempt) for attempt in (1, 2, 3)] == [7, 10, 16]
+    fixed = load(demo(resources__evaluate={"mem_mb": 1000, "growth": 1})).resources.evaluate
+    assert fixed.grown("mem_mb", 9) == 1000
 
 
 def test_config_does_not_import_torch() -> None:
@@ -145,8 +155,24 @@ def test_config_does_not_import_torch() -> None:
             {"evaluation__tasks": {}},
             "evaluation.tasks: found a table of 0 entries, expected a table of at least 1",
         ),
-        ({"evaluation__engine": "vlm"}, 'evaluation.engine: found the text "vlm", expected hf'),
-        ({"evaluation__device": ""}, "evaluation.device: found empty text, expected text"),
+        (
+            {"evaluation__engine": "vlm"},
+            'evaluation.engine: found the text "vlm", expected one of hf, simulated',
+        ),
+        (
+            {"evaluation__device": ""},
+            "evaluation.device: found empty text, expected one of auto, cpu, cuda",
+        ),
+        (
+            {"evaluation__device": "cuda", "resources__evaluate__gpu": 0},
+            "resources.evaluate.gpu: found 0, expected 1 or more with device: cuda; raise it",
+        ),
+        (
+            {"resources__merge__growth": 0.5},
+            "resources.merge.growth: found 0.5, expected a number of at least 1",
+        ),
+        ({"retries": -1}, "retries: found -1, expected a whole number of at least 0"),
+        ({"on_failure": "ignore"}, 'on_failure: found the text "ignore", expected one of stop, continue'),
         (
             {"evaluation__sampling__top_p": 0},
             "evaluation.sampling.top_p: found 0, expected null or a number above 0",
@@ -383,6 +409,34 @@ def test_more_blocks_than_layers() -> None:
     with pytest.raises(BadInput, match=r"^searches\.a\.n_blocks: found 9, expected at most 8"):
         check_blocks(own, 8)
     check_blocks(load(demo(searches={"b": {"granularity": "layer"}})), 2)
+
+
+def test_the_nearest_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert nearest_folder(Path("results/demo")) == tmp_path
+    (tmp_path / "results").mkdir()
+    assert nearest_folder(Path("results/demo")) == tmp_path / "results"
+    (tmp_path / "results" / "demo").mkdir()
+    assert nearest_folder(Path("results/demo")) == Path("results/demo")
+    assert nearest_folder(Path("/nowhere/at/all")) == Path("/")
+
+
+@pytest.mark.parametrize("link", ["results", "results/demo", "results/demo/candidates"])
+def test_a_link_on_the_way_that_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, there = tmp_path / link, tmp_path / "scratch"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(there)
+    folder = Path("results/demo/candidates/0a")
+    for check in (nearest_folder, check_writable):
+        with pytest.raises(BadInput, match=rf"^.*{link}: a link to {there}, which is gone; make that folder"):
+            check(folder)
+    there.mkdir()
+    assert nearest_folder(folder) == path
+    check_writable(folder)
+    assert list(there.iterdir()) == []
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:

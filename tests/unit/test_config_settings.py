@@ -18,6 +18,7 @@ from bambo.config import (
 )
 from bambo.config.models import Search
 from bambo.errors import BadInput
+from bambo.evaluation.tasks import task_hash
 from bambo.files import file_hash
 from bambo.search.presets import PRESETS
 from demo_config import DEMO, DRAWN, ROOT, demo
@@ -114,7 +115,11 @@ def test_evaluation_of_a_recipe() -> None:
         "limit": None,
         "sampling": {"do_sample": False},
         "tasks": {
-            name: {**task, "scoring": "boxed", "max_tokens": 160, "data_hash": file_hash(Path(task["data"]))}
+            name: {
+                **{**task, "scoring": "boxed", "max_tokens": 160},
+                "data_hash": file_hash(Path(task["data"])),
+                "task_hash": task_hash(name, task["task"]),
+            }
             for name, task in tasks.items()
         },
     }
@@ -232,7 +237,8 @@ def test_a_task_file_of_ones_own_stands_for_its_contents(tmp_path: Path) -> None
     own.write_text("task: own")
     config = load(demo(evaluation__tasks__tiny_aime__task=str(own)))
     old = run_settings(config)
-    assert evaluation_identity(config, end_point=False)["tasks"]["tiny_aime"]["task_hash"] == file_hash(own)
+    task = evaluation_identity(config, end_point=False)["tasks"]["tiny_aime"]
+    assert task["task_hash"] == task_hash("tiny_aime", str(own))
     own.write_text("task: changed")
     assert changed_keys(old, run_settings(config)) == ["evaluation.tasks.tiny_aime.task_hash"]
 

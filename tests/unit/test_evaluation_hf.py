@@ -130,8 +130,9 @@ def test_nan_fails_and_is_no_score(copy: Path) -> None:
     tensors = load_file(copy / "model.safetensors")
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(EvaluationFailed, match="NaN or infinite"):
+    with pytest.raises(EvaluationFailed, match="NaN or infinite") as failed:
         _engine(copy).generate(_prompts(), 12, GREEDY, [0] * 7)
+    assert failed.value.kind == "bad scores"
 
 
 def test_out_of_memory_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,10 +141,10 @@ def test_out_of_memory_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyP
 
     engine = _engine(folder)
     monkeypatch.setattr(engine.model, "generate", exhausted)
-    with pytest.raises(
-        EvaluationFailed, match=r"^out of memory \(CUDA .* allocate\); lower evaluation\.batch_size, here 7$"
-    ):
+    message = r"^CUDA out of memory\. .* allocate; lower evaluation\.batch_size, here 7$"
+    with pytest.raises(EvaluationFailed, match=message) as failed:
         engine.generate(_prompts(), 12, GREEDY, [0] * 7)
+    assert failed.value.kind == "out of memory"
 
 
 def test_a_missing_tensor_is_not_made_up(copy: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from bambo.errors import BadInput
 from bambo.evaluation import evaluate, job
 from bambo.evaluation.engine import EvaluationFailed
 from bambo.evaluation.tasks import _gpqa_options
-from bambo.files import read_json, write_json
+from bambo.files import file_hash, read_json, write_json
+from bambo.records import read_record
 from pico_chat import SAMPLING, ScriptedEngine, aime_task, chat_recipe, gpqa_task
 
 PAIR, BENCHMARKS = Path("resources/models"), Path("resources/benchmarks")
@@ -44,8 +46,10 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> 
 
     recipe = chat_recipe({"gpqa": gpqa_task(tmp_path), "aime": aime_task(tmp_path)})
     scores, _ = scripted(recipe, tmp_path / "out", answer)
-    assert read_json(tmp_path / "out" / "scores.json") == scores
+    assert read_record(tmp_path / "out" / "scores.json", "scores") == scores
     assert (scores["id"], scores["status"]) == (recipe["id"], "ok")
+    assert (scores["engine"], scores["gpus"]) == ("hf", 0)
+    assert scores["samples"] == file_hash(tmp_path / "out" / "samples.parquet")
     assert scores["benchmarks"]["gpqa"] == {
         "accuracy": 1.0,
         "accuracy_stderr": 0.0,
@@ -181,21 +185,9 @@ def test_examples_come_from_the_other_questions(tmp_path: Path, scripted: Any) -
         assert question not in examples
 
 
-def test_finished_scores_are_kept_and_failed_ones_are_not(tmp_path: Path, scripted: Any) -> None:
-    recipe = chat_recipe({"aime": aime_task(tmp_path)})
-    scores, _ = scripted(recipe, tmp_path, _box)
-    again, engine = scripted(recipe, tmp_path, lambda prompt, seed: "other")
-    assert again == scores
-    assert engine.chunks == []
-    write_json(tmp_path / "scores.json", {"id": recipe["id"], "status": "failed", "reason": "killed"})
-    again, engine = scripted(recipe, tmp_path, _box)
-    assert again["benchmarks"] == scores["benchmarks"]
-    assert len(engine.chunks) == 2
-
-
 def test_a_failed_evaluation_writes_no_score(tmp_path: Path, scripted: Any) -> None:
     def answer(prompt: str, seed: int) -> str:
-        raise EvaluationFailed("out of memory")
+        raise EvaluationFailed("out of memory", "no byte left")
 
     with pytest.raises(EvaluationFailed):
         scripted(chat_recipe({"aime": aime_task(tmp_path)}), tmp_path / "out", answer)
@@ -204,12 +196,12 @@ def test_a_failed_evaluation_writes_no_score(tmp_path: Path, scripted: Any) -> N
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"evaluation\.engine: 'abacus', expected one of hf"):
-        evaluate(chat_recipe({"aime": aime_task(tmp_path)}), PAIR, tmp_path, batch_size=4, engine="abacus")
+        evaluate(chat_recipe({"aime": aime_task(tmp_path)}, engine="abacus"), PAIR, tmp_path, batch_size=4)
 
 
-def _command(*arguments: Any) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "bambo.evaluation", *map(str, arguments), "--batch-size", "4"]
-    return subprocess.run(command, capture_output=True, text=True)
+def _command(folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "bambo.candidate", "evaluate", str(folder), "--device", "cpu"]
+    return subprocess.run([*command, "--batch-size", "4"], capture_output=True, text=True)
 
 
 def test_the_command_scores_as_the_function_does(tmp_path: Path) -> None:
@@ -222,15 +214,17 @@ def test_the_command_scores_as_the_function_does(tmp_path: Path) -> None:
         "max_tokens": 160,
     }
     recipe = chat_recipe({"gpqa": gpqa, "aime": aime}, limit=6)
-    write_json(tmp_path / "recipe.json", recipe)
-    done = _command(tmp_path / "recipe.json", PAIR / "thinking", tmp_path / "command")
+    folder = tmp_path / recipe["id"]
+    write_json(folder / "recipe.json", recipe)
+    shutil.copytree(PAIR / "thinking", folder / "model")
+    done = _command(folder)
     assert done.returncode == 0, done.stderr
     here = evaluate(recipe, PAIR / "thinking", tmp_path / "here", batch_size=4)
-    there = read_json(tmp_path / "command" / "scores.json")
+    there = read_record(folder / "scores.json", "scores")
     assert there["benchmarks"] == here["benchmarks"]
     assert here["benchmarks"]["aime"]["accuracy"] > 0.4
     assert there["cpu_seconds"] > there["generation_cpu_seconds"] > 0
-    samples = [pd.read_parquet(tmp_path / side / "samples.parquet") for side in ("command", "here")]
+    samples = [pd.read_parquet(side / "samples.parquet") for side in (folder, tmp_path / "here")]
     pd.testing.assert_frame_equal(*samples)
 
 
@@ -238,8 +232,8 @@ def test_a_mistake_ends_the_command_with_one_line(tmp_path: Path) -> None:
     recipe = chat_recipe({"aime": aime_task(tmp_path)})
     recipe["evaluation"]["seed"] = 5
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    done = _command(tmp_path / "recipe.json", PAIR / "thinking", tmp_path / "out")
+    done = _command(tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'recipe.json'}: id ")
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aime.jsonl", "recipe.json"]

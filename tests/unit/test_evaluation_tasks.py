@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bambo.errors import BadInput
 from bambo.evaluation import check_tasks
-from bambo.evaluation.tasks import REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks
+from bambo.evaluation.tasks import REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks, task_hash
 from bambo.files import file_hash
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +168,73 @@ def test_a_benchmark_that_changed_since_the_recipe_is_refused(tmp_path: Path) ->
     with open(settings["data"], "a") as file:
         file.write("\n")
     with pytest.raises(BadInput, match=r"aime\.jsonl has changed"):
+        _config(settings)
+
+
+def _task_files(folder: Path) -> list[Path]:
+    """A task file of one's own, what it includes, and the functions that these name."""
+    texts = {
+        "mine.yaml": "include: [base.yaml, 'own words.yaml']\ntask: mine\nprocess_docs: !function 'utils.shuffle'\n",
+        "base.yaml": "include: ground.yaml\ndoc_to_text: !function parts.text.of\n",
+        "own words.yaml": "doc_to_target: !function\n  installed_elsewhere.target\n",
+        "ground.yaml": "include:\n  - last.yaml\nmetric_list: [{metric: !function score.exact}]\n",
+        "last.yaml": "# !function commented.out\ndataset_path: none\n",
+        "utils.py": "",
+        "parts/text.py": "",
+        "score.py": "",
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+def test_the_hash_of_a_task_is_that_of_all_its_files(tmp_path: Path) -> None:
+    files = _task_files(tmp_path)
+    (tmp_path / "other.py").touch()
+    (tmp_path / "commented.py").touch()
+    seen = {task_hash("b", str(files[0]))}
+    for name in ("other.py", "commented.py"):
+        (tmp_path / name).write_text("changed")
+    assert {task_hash("b", str(files[0]))} == seen
+    for path in files:
+        with open(path, "a") as file:
+            file.write("# changed\n")
+        seen.add(task_hash("b", str(files[0])))
+    assert len(seen) == len(files) + 1
+    (tmp_path / "moved").mkdir()
+    _task_files(tmp_path / "moved")
+    assert task_hash("b", str(tmp_path / "moved" / "mine.yaml")) in seen
+
+
+def test_a_task_file_that_is_gone_or_broken_has_a_message_or_a_hash(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("task: [")
+    assert len(task_hash("b", str(own))) == 64  # that it is broken, check_tasks says
+    own.write_text("include: gone.yaml")
+    with pytest.raises(
+        BadInput, match=r"evaluation\.tasks\.b\.task: cannot read .*gone\.yaml \(No such file"
+    ):
+        task_hash("b", str(own))
+    with pytest.raises(BadInput, match=r"evaluation\.tasks\.b\.task: lm-eval has no aime26\.yaml"):
+        task_hash("b", "aime26")
+
+
+@pytest.mark.parametrize("task", ["doda_translation_all", "gpqa_diamond_cot_zeroshot", "noridiom_nno_p3"])
+def test_stock_tasks_have_hashes(task: str) -> None:
+    # The first includes a list of files, the last names functions of an installed package.
+    assert len(task_hash("b", task)) == 64
+
+
+def test_a_task_file_that_changed_since_the_recipe_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("task: mine\ndoc_to_text: problem\ndoc_to_target: answer\n")
+    settings = aime_task(tmp_path, task=str(own))
+    settings["task_hash"] = task_hash("b", str(own))
+    _config(settings)
+    with open(own, "a") as file:
+        file.write("num_fewshot: 2\n")
+    with pytest.raises(BadInput, match=r"mine\.yaml is another than when the run began"):
         _config(settings)
 
 

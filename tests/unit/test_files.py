@@ -1,5 +1,6 @@
 """Files are whole or absent; a user's mistake ends in one line."""
 
+import errno
 import logging
 import math
 import subprocess
@@ -53,6 +54,38 @@ def test_bad_input_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as end, plain_errors():
         raise BadInput("config.yaml: no run; add it")
     assert end.value.code == "error: config.yaml: no run; add it"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            "a/b: No space left on device; free space, then",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a/b"), "a/b: Disk quota exceeded; free space, then"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "a/b"),
+            "a/b: No such file; see whether its folder is there",
+        ),
+        (OSError("odd"), "a file of the run: odd; see whether its folder is there"),
+    ],
+)
+def test_what_the_system_refuses_ends_with_one_line(error: OSError, text: str) -> None:
+    with pytest.raises(SystemExit) as end, plain_errors():
+        raise error
+    assert end.value.code.startswith(f"error: {text}")
+    assert end.value.code.endswith("start again: what is finished is kept")
+
+
+def test_a_job_that_finds_no_space_says_so_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    code = f"from bambo.jobs import job\nwith job({str(log)!r}):\n"
+    code += "    raise OSError(28, 'No space left on device', 'a/b')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: a/b: No space left on device; free space")
+    assert log.read_text() == done.stderr
 
 
 def test_a_job_logs_the_mistake_too(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bambo.files import read_json, write_json
+from bambo.candidate.folder import write_failure
+from bambo.files import read_json
 from bambo.objectives import normalisation
+from bambo.records import write_record
 from bambo.run import Run
 from bambo.search.ledger import decide, proposal_path, read_ledger
 from bambo.search.presets import PRESETS
-from fake_run import BLOCKS, GROUPS, OBJECTIVES, REFERENCE_POINT, VARIABLES, measured_scores
+from fake_run import BLOCKS, GROUPS, OBJECTIVES, REFERENCE_POINT, VARIABLES, measured_scores, write_scores
 
 CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16, "n_initial": 4, "batch_size": 2, "iterations": 4}
 SETTINGS = {**PRESETS["bambo-robust"], **CHEAP}
@@ -33,7 +35,7 @@ def score(run: Run, ids: list[str]) -> None:
     for id in ids:
         recipe = read_json(run.folder / "candidates" / id / "recipe.json")
         x = np.array([recipe["weights"][groups[0]][0] for groups in BLOCKS])
-        write_json(run.folder / "candidates" / id / "scores.json", measured_scores(id, x))
+        write_scores(run.folder / "candidates" / id, measured_scores(id, x))
 
 
 def scale(run: Run) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def step(run: Run, iteration: int, settings: dict[str, Any], search: str = "bloc
         normalisation=scale(run),
         reference=REFERENCE_POINT,
     )
-    write_json(proposal_path(run, search, iteration), proposal)
+    write_record(proposal_path(run, search, iteration), "proposal", proposal)
     score(run, proposal["candidates"])
     return proposal
 
@@ -112,8 +114,7 @@ def test_a_failed_evaluation_is_no_observation_and_is_not_asked_again(tmp_path: 
     run = make_run(tmp_path)
     first = step(run, 0, SETTINGS)
     lost = first["candidates"][3]
-    path = run.folder / "candidates" / lost / "scores.json"
-    write_json(path, {"id": lost, "status": "failed", "reason": "out of memory"})
+    write_failure(run.folder / "candidates" / lost, "out of memory", "no memory left", 3)
     second = step(run, 1, SETTINGS)
     assert lost not in second["observed"]
     assert second["failed"] == [lost]

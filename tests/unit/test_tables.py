@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bambo.candidate.folder import read_scores
 from bambo.errors import BadInput
-from bambo.files import read_json, write_json
 from bambo.pareto import hypervolume, non_dominated
+from bambo.records import read_record, write_record
 from bambo.report import tables
 from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, add_candidate, fail, fake_run, frames
 from hypothesis import given, settings
@@ -24,7 +25,8 @@ def observed(run_dir: Path) -> pd.DataFrame:
 
 
 def proposals(run_dir: Path, search: str) -> list[dict]:
-    return [read_json(path) for path in sorted((run_dir / "search" / search / "proposals").iterdir())]
+    paths = sorted((run_dir / "search" / search / "proposals").iterdir())
+    return [read_record(path, "proposal") for path in paths]
 
 
 def test_one_row_a_proposed_candidate_in_order_and_reference_rows_last(tmp_path):
@@ -60,7 +62,7 @@ def test_columns(tmp_path):
         *["accuracy", "tokens"],
         *["reasoning", "reasoning_stderr", "efficiency", "efficiency_stderr"],
         *tables.MEASURED,
-        *["status", "reason", "warning"],
+        *["status", "failure", "reason", "warning"],
     ]
 
 
@@ -70,7 +72,7 @@ def test_scores_and_objectives_of_a_row(tmp_path):
     assert list(ends.index) == ["thinking", "instruct"]
     np.testing.assert_allclose(ends[NAMES], [[1, 0], [0, 1]], atol=1e-12)
     row = table.iloc[4]
-    scores = read_json(tmp_path / "candidates" / row["candidate"] / "scores.json")
+    scores = read_scores(tmp_path / "candidates" / row["candidate"])
     for name, part in scores["benchmarks"].items():
         assert row[f"{name}.tokens_stderr"] == part["tokens_stderr"]
     benchmarks = list(scores["benchmarks"])
@@ -94,7 +96,8 @@ def test_a_failed_evaluation_has_a_reason_and_no_number(tmp_path):
     table = tables.observations(run)
     assert len(table) == len(before)
     row = table.loc[(table["search"] == "blocks") & (table["candidate"] == lost)].iloc[0]
-    assert (row["status"], row["reason"], row["warning"]) == ("failed", "killed: out of memory", "")
+    assert (row["status"], row["failure"], row["warning"]) == ("failed", "out of memory", "")
+    assert row["reason"] == "killed: out of memory"
     numbers = table.select_dtypes("float").columns
     assert len(numbers) == 18
     assert row[numbers].isna().all()
@@ -119,11 +122,11 @@ def test_what_is_not_scored_yet_is_left_out(tmp_path):
 def test_proposals_are_ordered_by_iteration_not_by_name(tmp_path):
     fake_run(tmp_path, iterations=0)
     folder = tmp_path / "search/blocks/proposals"
-    first = read_json(folder / "t000.json")
+    first = read_record(folder / "t000.json", "proposal")
     later = [add_candidate(tmp_path, np.full(8, w)) for w in (0.31, 0.32)]
     for name, iteration, candidate in [("t1000", 1000, later[1]), ("t999", 999, later[0])]:
         one = {"iteration": iteration, "candidates": [candidate], "variables": [[0.3] * 8], "origin": ["x"]}
-        write_json(folder / f"{name}.json", one)
+        write_record(folder / f"{name}.json", "proposal", one)
     own = observed(tmp_path).query("search == 'blocks'")
     assert own["candidate"].tolist() == [*first["candidates"], *later]
 
@@ -131,10 +134,10 @@ def test_proposals_are_ordered_by_iteration_not_by_name(tmp_path):
 @pytest.mark.parametrize(("share", "text"), [(0.05, ""), (0.0534, "5.3% of answers truncated in tiny_aime")])
 def test_truncation_warns_above_five_percent(tmp_path, share, text):
     candidate = proposals(fake_run(tmp_path, iterations=0), "blocks")[0]["candidates"][3]
-    path = tmp_path / "candidates" / candidate / "scores.json"
-    scores = read_json(path)
+    folder = tmp_path / "candidates" / candidate
+    scores = read_scores(folder)
     scores["benchmarks"]["tiny_aime"]["truncated"] = share
-    write_json(path, scores)
+    write_record(folder / "scores.json", "scores", scores)
     assert observed(tmp_path).set_index("candidate")["warning"][candidate] == text
 
 
@@ -319,7 +322,8 @@ def test_equal_runs_give_equal_bytes_but_for_what_is_measured(tmp_path):
         run_dir = fake_run(tmp_path / name, iterations=1)
         if name == "b":
             for path in run_dir.glob("candidates/*/scores.json"):
-                write_json(path, read_json(path) | {"seconds": 99.0, "peak_memory_gb": 2.5})
+                scores = read_record(path, "scores") | {"seconds": 99.0, "peak_memory_gb": 2.5}
+                write_record(path, "scores", scores)
         run = tables.read_run(run_dir, VARIABLES)
         table = tables.observations(run)
         tables.write(run_dir / "tables/observations", table, parquet=True)
@@ -344,9 +348,8 @@ def test_csv_and_parquet_come_back(tmp_path):
     again = tables.read(tmp_path, "observations")
     assert again["candidate"].tolist() == table["candidate"].tolist()
     assert again["iteration"].dtype == "Int64"
-    assert again[["reason", "warning", "variables"]].equals(
-        table[["reason", "warning", "variables"]].astype("str")
-    )
+    text = ["failure", "reason", "warning", "variables"]
+    assert again[text].equals(table[text].astype("str"))
     numbers = table.select_dtypes("float").columns
     np.testing.assert_allclose(again[numbers], table[numbers], rtol=5e-6)
     assert "0.333333," in pd.DataFrame({"x": [1 / 3], "y": [0]}).pipe(csv_text, tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Workflow, small_config
+from runs import ROOT, Workflow, small_config
 
 
 def misspelt_key(config: dict[str, Any], folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Workflow, small_config
+from runs import Workflow, small_config
 
 
 @pytest.fixture

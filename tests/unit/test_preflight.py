@@ -1,0 +1,122 @@
+"""What is known before any job runs: how many evaluations can run at a time, and what is wrong."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bambo.candidate.devices import VISIBLE
+from bambo.config import load
+from bambo.disk import Space
+from bambo.errors import BadInput
+from bambo.preflight import Places, check, parallel_evaluations
+from demo_config import ROOT, demo
+from snakemake.resources import Resource
+
+END_POINTS = 3  # each source under the files of all, and the other one under its own
+WANTED = 8 + 9 + END_POINTS  # evaluations that the demo can have under way at a time
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with four GPUs; the file `asked` is there once they were counted."""
+    script = tmp_path / "nvidia-smi"
+    script.write_text(f'#!/bin/sh\n: > "{tmp_path / "asked"}"\nprintf "GPU-a\\nGPU-b\\nGPU-c\\nGPU-d\\n"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv(VISIBLE, raising=False)
+    return script
+
+
+def places(cores: int | None, nodes: int | None = None, gpu: int | None = None, **changes: Any) -> Places:
+    resources = {} if gpu is None else {"gpu": Resource("gpu", gpu)}
+    return parallel_evaluations(load(demo(**changes)), cores, nodes, resources)
+
+
+def on_cpus(count: int, cores: int | None = None) -> Places:
+    return Places(count, 0, {"model": cores or count, "merging": 1})
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "expected"),
+    [
+        (1, 1, on_cpus(1)),
+        (4, 1, on_cpus(4)),
+        (7, 2, on_cpus(3)),
+        (2, 4, on_cpus(1)),  # Snakemake gives a job no more cores than there are
+        (None, 1, on_cpus(1)),
+        (64, 1, on_cpus(WANTED, 64)),  # no more than the searches ask for
+    ],
+)
+def test_on_cpus_cores_decide(nvidia_smi: Path, cores: int | None, threads: int, expected: Places) -> None:
+    assert places(cores, evaluation__device="cpu", evaluation__threads=threads) == expected
+    assert places(cores, resources__evaluate__gpu=0, evaluation__threads=threads) == expected
+    assert not (nvidia_smi.parent / "asked").exists()
+    nvidia_smi.write_text("#!/bin/sh\nexit 1\n")
+    assert places(cores, evaluation__device="auto", evaluation__threads=threads) == expected
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+@pytest.mark.parametrize(
+    ("cores", "each", "given", "count", "gpu"),
+    [
+        (16, 1, None, 4, 4),
+        (16, 2, None, 2, 4),
+        (16, 3, None, 1, 4),
+        (16, 8, None, 1, 4),  # too few: its evaluations say so
+        (3, 1, None, 3, 4),
+        # What the user gives counts, and is given already.
+        (16, 1, 2, 2, None),
+        (16, 1, 8, 8, None),
+        (16, 2, 1, 1, None),
+    ],
+)
+def test_on_gpus_their_number_decides(
+    cores: int, each: int, given: int | None, count: int, gpu: int | None
+) -> None:
+    limits = {"model": count, "merging": 1} | ({} if gpu is None else {"gpu": gpu})
+    for device in ("auto", "cuda"):
+        found = places(cores, gpu=given, evaluation__device=device, resources__evaluate__gpu=each)
+        assert found == Places(count, 4, limits)
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_only_gpus_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "2,0")
+    assert places(16) == Places(2, 2, {"gpu": 2, "model": 2, "merging": 1})
+    monkeypatch.setenv(VISIBLE, "")
+    assert places(16) == on_cpus(16)
+    assert places(16, gpu=3) == Places(3, 0, {"model": 3, "merging": 1})  # the user knows better
+
+
+def test_a_scheduler_assigns_gpus_itself(nvidia_smi: Path) -> None:
+    assert places(None, nodes=5) == Places(5, None, {})
+    assert places(16, nodes=500, gpu=2) == Places(WANTED, None, {})
+    assert not (nvidia_smi.parent / "asked").exists()
+
+
+def test_batches_of_all_searches_run_at_a_time() -> None:
+    wide = {
+        "wide": {"n_initial": 4, "batch_size": 30},
+        "grid": {"preset": "model-grid", "weights": [0.5, 0.6]},
+    }
+    grid = 4  # the preset's batch, of which a grid has no use
+    assert places(None, nodes=500, searches=wide).count == 30 + max(2, grid) + END_POINTS
+
+
+def test_the_shipped_config_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = check(load(demo(run="never-started")), 2)
+    assert isinstance(found, Space)
+    assert found.models == 3
+
+
+def test_a_run_that_cannot_be_written_to_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder in ("resources", "config"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "results").symlink_to("scratch")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"results: a link to scratch, which is gone"):
+        check(load(demo()), 1)
