@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm lint format bench-demo bench-merge reference lock
+.PHONY: setup demo test test-slurm lint format bench-demo bench-merge bench-scale reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -45,6 +45,9 @@ bench-demo: setup  ## block-wise search against grids, strategies and block coun
 
 bench-merge: setup  ## merge throughput beside the floor of reading and writing
 	$(BIN)/python benchmarks/merge_throughput.py
+
+bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one config: what Snakemake and proposals cost
+	$(BIN)/python benchmarks/workflow_scale.py
 
 reference: setup  ## what is generated from code: config/README.md, config/schema.json, docs/rules.svg
 	$(BIN)/python -m bambo.config --write

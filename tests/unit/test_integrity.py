@@ -188,21 +188,20 @@ def test_damaged_proposals_are_made_again(run: Path, damage: Callable[[Path], No
     damage(path)
     [text] = problems(run)
     assert text.startswith(f"{path}: ")
-    assert command(run) == f"{REPAIR} {path}"
+    assert command(run) == f"rm {path} && {REPAIR} {path}"
 
 
 def test_every_byte_of_a_proposal_counts(run: Path) -> None:
     path = proposal_path(run, 1)
     for place in flips(path, step=5):
         assert len(problems(run)) == 1, place
-        assert command(run) == f"{REPAIR} {path}"
+        assert command(run) == f"rm {path} && {REPAIR} {path}"
 
 
 def test_a_proposal_in_the_wrong_place(run: Path) -> None:
     path = proposal_path(run, 1)
     shutil.copy(proposal_path(run, 0), path)
     assert problems(run) == [f"{path}: holds iteration 0 of search blocks, expected what its path says"]
-    # A whole one would be kept.
     assert command(run) == f"rm {path} && {REPAIR} {path}"
 
 
@@ -278,7 +277,7 @@ def test_scores_wait_for_their_recipe(run: Path) -> None:
     # By a proposal that itself is made again.
     truncate(maker)
     assert len(problems(run)) == 3
-    assert command(run) == again
+    assert command(run) == f"rm {maker} && {again}"
 
 
 def test_scores_that_were_there(run: Path) -> None:

@@ -1,7 +1,6 @@
 """What must not happen to a run: damage that is used, two processes at once, a disk that fills up unseen."""
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,8 @@ from runs import ENVIRONMENT, Workflow, small_config
 def copy(finished: Workflow, tmp_path: Path) -> Workflow:
     """The finished run in a folder of its own, with every time stamp kept, and evaluations counted."""
     shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2)
+    start = tmp_path / "copy/results/small/run.json"
+    start.write_text(start.read_text().replace(str(finished.folder), str(tmp_path / "copy")))
     config = small_config()
     config["evaluation"]["python"] = str(faulty.interpreter(tmp_path, {}))
     return Workflow(tmp_path / "copy", config)
@@ -43,12 +44,12 @@ def newer(path: Path) -> None:
 def repair(workflow: Workflow, printed: str) -> None:
     """Run the command that `bambo check` printed."""
     [line] = [line for line in printed.splitlines() if "--forcerun" in line]
-    program, *arguments = shlex.split(line)
-    assert program.endswith("snakemake")
+    here = str(Path(sys.executable).parent)
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
+        line,
+        shell=True,
         cwd=workflow.folder,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, "PATH": f"{here}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ from .candidate.lease import holder
 from .errors import BadInput
 from .files import read_json
 from .recipe import read_recipe
-from .records import Damaged, read_record
+from .records import read_record
 from .start import RECORD, read_start
 
 END_POINTS = "endpoints/candidates.json"
@@ -67,9 +67,8 @@ def check_run(run_dir: Path) -> Findings:
         except UNREADABLE as error:
             if path.exists():
                 broken.append(path)
-                # A whole one would be kept as it is.
-                remove = [] if isinstance(error, Damaged) else [path]
-                problems.append(Problem(_text(path, error), [path], remove))
+                # Snakemake may read one that is there before it makes it again.
+                problems.append(Problem(_text(path, error), [path], [path]))
     ids = sorted({*makers, *(path.name for path in run_dir.glob("candidates/*"))})
     folders = [run_dir / "candidates" / id for id in ids]
     for folder in folders:
