@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, and of bytes that are no text
         raise BadInput(f"{path}: not valid JSON ({error}); restore the file") from None
 
 

@@ -97,7 +97,8 @@ def check_recipe(recipe: Any, place: str) -> None:
     if recipe["files_from"] not in names:
         raise BadInput(f"{place}: files_from is {recipe['files_from']}, expected one of {', '.join(names)}")
     for group, values in recipe["weights"].items():
-        if len(values) != len(names) or not abs(math.fsum(values) - 1) <= 10**-DECIMALS:
+        numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+        if not numbers or len(values) != len(names) or not abs(math.fsum(values) - 1) <= 10**-DECIMALS:
             raise BadInput(
                 f"{place}: weights of {group} are {values}, expected {len(names)} numbers with sum 1"
             )
