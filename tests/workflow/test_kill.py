@@ -12,7 +12,7 @@ from runs import ENVIRONMENT, Workflow, small_config
 
 KILLS = 20
 PLACES = 2  # evaluations at a time
-SECONDS = (3.0, 9.0)  # a start takes about 3 s, an evaluation about 5
+SECONDS = (2.5, 7.0)  # a start takes about 3 s, an evaluation about 5
 
 
 def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path) -> None:
@@ -22,13 +22,14 @@ def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path
     generator = random.Random(0)
     scored: dict[str, bytes] = {}
     kills = 0
-    while kills < KILLS and kill_after(workflow, generator.uniform(*SECONDS)):
+    while kills < KILLS:
+        assert kill_after(workflow, generator.uniform(*SECONDS)), "the run ended too soon to show anything"
         kills += 1
         now = workflow.scores()
         assert now.items() >= scored.items(), "a finished evaluation was done again"
         scored = now
         workflow.succeed("--unlock")
-    assert kills >= KILLS // 2, "the run ended too soon to show anything"
+    assert scored, "nothing was finished between the kills"
     workflow.succeed()
     assert workflow.scores().items() >= scored.items()
     assert workflow.bambo("check", "results/small").returncode == 0
