@@ -21,10 +21,8 @@ def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path
     workflow = Workflow(tmp_path / "run", config)
     generator = random.Random(0)
     scored: dict[str, bytes] = {}
-    kills = 0
-    while kills < KILLS:
+    for _ in range(KILLS):
         assert kill_after(workflow, generator.uniform(*SECONDS)), "the run ended too soon to show anything"
-        kills += 1
         now = workflow.scores()
         assert now.items() >= scored.items(), "a finished evaluation was done again"
         scored = now
@@ -37,7 +35,7 @@ def test_killed_run_equals_an_undisturbed_one(finished: Workflow, tmp_path: Path
     # At most what was under way was begun again: no more than the places a kill.
     begun = faulty.started(tmp_path)
     assert {*begun} == {*finished.scores()}
-    assert len(begun) - len({*begun}) <= kills * PLACES
+    assert len(begun) - len({*begun}) <= KILLS * PLACES
     for name in ["observations", "pareto", "hypervolume", "selection"]:
         pd.testing.assert_frame_equal(workflow.table(name), finished.table(name))
 
