@@ -235,7 +235,8 @@ def test_values_of_the_wrong_type_in_a_recipe(run: Path) -> None:
         write_json(path, {**whole, **change})
         assert len(problems(run)) == 1, change
     path.write_bytes(b"\xff" + path.read_bytes()[1:])
-    assert problems(run) == [f"{path}: damaged"]
+    [problem] = problems(run)
+    assert problem.startswith(f"{path}: not valid JSON (")
 
 
 def test_a_recipe_that_several_asked_for(run: Path) -> None:
