@@ -166,7 +166,7 @@ def test_two_processes_exclude_each_other(at_work: Workflow, tmp_path: Path) -> 
 def test_few_models_are_on_the_disk_at_a_time(tmp_path: Path) -> None:
     places = 3
     config = small_config()
-    config["searches"] = {"single": {"preset": "model-grid"}}
+    config["searches"] = {"single": {"preset": "model-grid", "weights": [0.2, 0.4, 0.6, 0.8]}}
     workflow = Workflow(tmp_path / "run", config)
     command = [*workflow.command(), "--cores", str(places)]
     with (workflow.folder / "snakemake.log").open("w") as log:

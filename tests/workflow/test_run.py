@@ -34,6 +34,7 @@ def test_candidates_are_scored_once_and_leave_no_model(finished: Workflow) -> No
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == {
             "recipe.json",
+            "merged",
             "scores.json",
             "samples.parquet",
             "lm_eval",
