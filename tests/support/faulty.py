@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,29 +75,30 @@ def main() -> None:
     _, module, step, candidate = sys.argv[2:6]
     sys.argv = [module, *sys.argv[4:]]
     if step == "evaluate":
+        import bambo.evaluation
         import bambo.evaluation.job as job
+        import bambo.evaluation.loading as engines
 
-        load, write = job._load, job.write_record
+        load, write = engines.load_engine, job.write_record
         name = Path(candidate).name
 
-        def loading(*arguments: Any, **settings: Any) -> Any:
+        def loading(settings: Any, model: Path, machine: Any) -> Any:
             with (folder / "started.log").open("a") as log:
                 log.write(f"{name}\n")
             fault = json.loads((folder / "faults.json").read_text()).get(name)
             if fault is not None:
                 globals()[fault]()
             if (folder / "devices.log").exists():
-                device = os.environ["CUDA_VISIBLE_DEVICES"]
-                note(folder, f"begin {name} {device}")
-                settings["device"] = "cpu"
-            return load(*arguments, **settings)
+                note(folder, f"begin {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
+                machine = replace(machine, device="cpu")
+            return load(settings, model, machine)
 
         def writing(*arguments: Any) -> None:
             write(*arguments)
             if (folder / "devices.log").exists():
                 note(folder, f"end {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
 
-        job._load, job.write_record = loading, writing
+        bambo.evaluation.load_engine, job.write_record = loading, writing
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -3,11 +3,11 @@
 import csv
 import json
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bambo.evaluation.engine import Output
+from bambo.evaluation.engine import Output, Request, output_of
 from bambo.recipe import make_recipe
 
 SPECIAL = ["<pad>", "<eos>", "<user>", "<assistant>", "<think>", "</think>", "<unk>"]
@@ -43,31 +43,30 @@ class ScriptedEngine:
     """Answers with `answer(prompt, seed)`: the text, which ends in <eos> unless it is longer than allowed."""
 
     context_length = 1000
+    device_name = "scripted"
 
-    def __init__(self, answer: Callable[[str, int], str], template: str = TEMPLATE) -> None:
+    def __init__(
+        self, answer: Callable[[str, int], str], template: str = TEMPLATE, chunk_size: int = 2
+    ) -> None:
         self.tokenizer = make_tokenizer(template)
-        self.answer = answer
+        self.answer, self.chunk_size = answer, chunk_size
         self.chunks: list[list[str]] = []
 
-    def generate(
-        self, prompts: Sequence[list[int]], max_tokens: int, sampling: dict, seeds: Sequence[int]
-    ) -> list[Output]:
-        texts = [self._text(prompt) for prompt in prompts]
-        self.chunks.append(texts)
-        return [
-            self._output(self.answer(text, seed), max_tokens) for text, seed in zip(texts, seeds, strict=True)
-        ]
+    def generate(self, chunks: Sequence[Sequence[Request]]) -> Iterator[tuple[int, list[Output]]]:
+        for place, chunk in enumerate(chunks):
+            self.chunks.append([request.prompt for request in chunk])
+            yield place, [self._output(request) for request in chunk]
 
-    def _text(self, tokens: list[int]) -> str:
-        return "".join(VOCABULARY[token] for token in tokens)
-
-    def _output(self, text: str, max_tokens: int) -> Output:
+    def _output(self, request: Request) -> Output:
+        text = self.answer(request.prompt, request.seed)
         tokens = [*self.tokenizer(text, add_special_tokens=False).input_ids, EOS]
-        cut = len(tokens) > max_tokens
-        return Output(tokens[:max_tokens], "length" if cut else "eos")
+        return output_of(self.tokenizer, tokens[: request.max_tokens], [EOS], seconds=0.25)
 
     def peak_memory_gb(self) -> float:
         return 0.5
+
+    def close(self) -> None:
+        pass
 
 
 def write_gpqa(path: Path, questions: int = 6) -> Path:

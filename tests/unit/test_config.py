@@ -157,7 +157,7 @@ def test_config_does_not_import_torch() -> None:
         ),
         (
             {"evaluation__engine": "vlm"},
-            'evaluation.engine: found the text "vlm", expected one of hf, simulated',
+            'evaluation.engine: found the text "vlm", expected one of hf, continuous, vllm',
         ),
         (
             {"evaluation__device": ""},
@@ -179,7 +179,7 @@ def test_config_does_not_import_torch() -> None:
         ),
         (
             {"reference_point": [0, 0, 0]},
-            "reference_point: found [0, 0, 0], expected a list of 2 items, each a number",
+            "reference_point: found 3 numbers, expected 2, one an objective",
         ),
         ({"reference_point": [0, float("nan")]}, "reference_point[1]: found NaN, expected a number"),
         ({"run": 1}, "run: found 1, expected text like"),
@@ -218,9 +218,9 @@ def test_config_does_not_import_torch() -> None:
         ({"objectives__reasoning__benchmarks": ["tiny_gqa"]}, "objectives.reasoning.benchmarks[0]: found"),
         (
             {"objectives__reasoning": REMOVED},
-            "objectives: found a table of 1 entry, expected a table of 2 entries",
+            "objectives: found a table of 1 entry, expected a table of ",
         ),
-        ({"objectives__reasoning__metric": "speed"}, "objectives.reasoning.metric: found"),
+        ({"objectives__reasoning__metric": 5}, "objectives.reasoning.metric: found"),
         # Names that the tables need themselves
         ({"searches__reference": {}}, "searches.reference: the tables have rows of this name"),
         (

@@ -1,12 +1,13 @@
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bambo.errors import BadInput
-from bambo.evaluation.engine import EvaluationFailed
+from bambo.evaluation.engine import EvaluationFailed, Machine, Request
 from bambo.evaluation.hf import HFEngine, sampler
 from pico import make_model
 from pico_chat import EOS, GREEDY, SAMPLING, VOCABULARY, make_tokenizer
@@ -31,8 +32,22 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def _engine(folder: Path, **settings: Any) -> HFEngine:
-    return HFEngine(folder, **({"dtype": "float32", "device": "cpu", "threads": 1} | settings))
+def _engine(folder: Path, **machine: Any) -> HFEngine:
+    return HFEngine(folder, {"dtype": "float32"}, Machine(**machine))
+
+
+def _generate(
+    engine: HFEngine, prompts: list[list[int]], sampling: dict, seeds: Sequence[int] | None = None
+) -> list[tuple[str, int, str]]:
+    """Text, tokens and finish reason of one chunk's answers."""
+    requests = [
+        Request("", prompt, 12, sampling, seed)
+        for prompt, seed in zip(prompts, seeds or [0] * len(prompts), strict=True)
+    ]
+    [(place, outputs)] = engine.generate([requests])
+    assert place == 0
+    assert len({output.seconds for output in outputs}) == 1
+    return [output[:3] for output in outputs]
 
 
 def _prompts(n: int = 7) -> list[list[int]]:
@@ -59,17 +74,28 @@ def test_a_chunk_answers_as_each_prompt_alone(copy: Path) -> None:
     free = [_naive(copy, prompt, set(), 12) for prompt in _prompts()]
     eos = [free[0][3], free[1][0]]  # so that some answers end early, on either of two
     _set_eos(copy, eos)
-    outputs = _engine(copy).generate(_prompts(), 12, GREEDY, [0] * 7)
+    outputs = _generate(_engine(copy), _prompts(), GREEDY)
     expected = [_naive(copy, prompt, set(eos), 12) for prompt in _prompts()]
-    assert [output.tokens for output in outputs] == expected
-    reasons = [output.finish_reason for output in outputs]
-    assert reasons == ["eos" if set(eos) & set(tokens) else "length" for tokens in expected]
+    reasons = ["eos" if set(eos) & set(tokens) else "length" for tokens in expected]
+    texts = [
+        "".join(VOCABULARY[token] for token in (tokens[:-1] if reason == "eos" else tokens))
+        for tokens, reason in zip(expected, reasons, strict=True)
+    ]
+    assert outputs == list(zip(texts, map(len, expected), reasons, strict=True))
     assert set(reasons) == {"eos", "length"}
+
+
+def test_chunks_are_answered_one_after_the_other(folder: Path) -> None:
+    engine, prompts = _engine(folder), _prompts()
+    requests = [[Request("", prompt, 12, GREEDY, 0)] for prompt in prompts]
+    outputs = dict(engine.generate(requests))
+    assert list(outputs) == list(range(7))
+    assert [outputs[place][0][:3] for place in range(7)] == _generate(engine, prompts, GREEDY)
 
 
 def test_nothing_but_the_recipe_decides_how_tokens_are_chosen(folder: Path, copy: Path) -> None:
     _set_eos(copy, EOS, repetition_penalty=9.0, do_sample=True, temperature=5.0, max_new_tokens=3)
-    outputs = [_engine(path).generate(_prompts(), 12, GREEDY, [0] * 7) for path in (folder, copy)]
+    outputs = [_generate(_engine(path), _prompts(), GREEDY) for path in (folder, copy)]
     assert outputs[0] == outputs[1]
 
 
@@ -103,11 +129,12 @@ def test_draws_follow_the_warped_distribution() -> None:
 
 def test_draws_do_not_depend_on_the_batch_or_the_order(folder: Path) -> None:
     engine, prompts, seeds = _engine(folder), _prompts(), list(range(100, 107))
-    whole = engine.generate(prompts, 12, SAMPLING, seeds)
-    assert whole == [engine.generate([p], 12, SAMPLING, [s])[0] for p, s in zip(prompts, seeds, strict=True)]
-    assert whole[::-1] == engine.generate(prompts[::-1], 12, SAMPLING, seeds[::-1])
-    assert whole != engine.generate(prompts, 12, SAMPLING, [seed + 1 for seed in seeds])
-    assert whole != engine.generate(prompts, 12, GREEDY, seeds)
+    whole = _generate(engine, prompts, SAMPLING, seeds)
+    alone = [_generate(engine, [p], SAMPLING, [s]) for p, s in zip(prompts, seeds, strict=True)]
+    assert whole == [output for [output] in alone]
+    assert whole[::-1] == _generate(engine, prompts[::-1], SAMPLING, seeds[::-1])
+    assert whole != _generate(engine, prompts, SAMPLING, [seed + 1 for seed in seeds])
+    assert whole != _generate(engine, prompts, GREEDY, seeds)
 
 
 def test_similar_models_draw_mostly_equal_tokens() -> None:
@@ -131,7 +158,7 @@ def test_nan_fails_and_is_no_score(copy: Path) -> None:
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EvaluationFailed, match="NaN or infinite") as failed:
-        _engine(copy).generate(_prompts(), 12, GREEDY, [0] * 7)
+        _generate(_engine(copy), _prompts(), GREEDY)
     assert failed.value.kind == "bad scores"
 
 
@@ -143,7 +170,7 @@ def test_out_of_memory_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(engine.model, "generate", exhausted)
     message = r"^CUDA out of memory\. .* allocate; lower evaluation\.batch_size, here 7$"
     with pytest.raises(EvaluationFailed, match=message) as failed:
-        engine.generate(_prompts(), 12, GREEDY, [0] * 7)
+        _generate(engine, _prompts(), GREEDY)
     assert failed.value.kind == "out of memory"
 
 

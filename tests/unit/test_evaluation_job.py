@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from bambo.errors import BadInput
-from bambo.evaluation import evaluate, job
-from bambo.evaluation.engine import EvaluationFailed
+from bambo.evaluation import evaluate, load_engine
+from bambo.evaluation.engine import EvaluationFailed, Machine
 from bambo.evaluation.tasks import _gpqa_options
 from bambo.files import file_hash, read_json, write_json
 from bambo.records import read_record
@@ -19,16 +19,10 @@ from pico_chat import SAMPLING, ScriptedEngine, aime_task, chat_recipe, gpqa_tas
 PAIR, BENCHMARKS = Path("resources/models"), Path("resources/benchmarks")
 
 
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """evaluate(recipe, folder) with an engine that answers `answer(prompt, seed)`."""
-
-    def run(recipe: dict, folder: Path, answer: Any, batch_size: int = 4) -> tuple[dict, ScriptedEngine]:
-        engine = ScriptedEngine(answer)
-        monkeypatch.setattr(job, "_load", lambda *_, **__: engine)
-        return evaluate(recipe, Path("none"), folder, batch_size=batch_size), engine
-
-    return run
+def _scripted(recipe: dict, folder: Path, answer: Any) -> tuple[dict, ScriptedEngine]:
+    """Scores with an engine that answers `answer(prompt, seed)`, and the engine."""
+    engine = ScriptedEngine(answer, chunk_size=4)
+    return evaluate(recipe, engine, folder), engine
 
 
 def _box(prompt: str, seed: int) -> str:
@@ -37,7 +31,7 @@ def _box(prompt: str, seed: int) -> str:
     return f"\\boxed{{{content[0]}}}"
 
 
-def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> None:
+def test_scores_and_samples_of_two_benchmarks(tmp_path: Path) -> None:
     def answer(prompt: str, seed: int) -> str:
         if "sum" not in prompt:
             return _box(prompt, seed) if prompt[6] != "2" else "never ends " * 9
@@ -45,10 +39,11 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> 
         return f"<think></think>\\boxed{{{'ABCD'[choices.index(number)]}}}"
 
     recipe = chat_recipe({"gpqa": gpqa_task(tmp_path), "aime": aime_task(tmp_path)})
-    scores, _ = scripted(recipe, tmp_path / "out", answer)
+    scores, _ = _scripted(recipe, tmp_path / "out", answer)
     assert read_record(tmp_path / "out" / "scores.json", "scores") == scores
     assert (scores["id"], scores["status"]) == (recipe["id"], "ok")
-    assert (scores["engine"], scores["gpus"]) == ("hf", 0)
+    assert (scores["engine"], scores["device"], scores["gpus"]) == ("hf", "scripted", 0)
+    assert scores["sampling"] == {"do_sample": False}
     assert scores["samples"] == file_hash(tmp_path / "out" / "samples.parquet")
     assert scores["benchmarks"]["gpqa"] == {
         "accuracy": 1.0,
@@ -84,9 +79,10 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> 
         "output_tokens": 20,
         "prompt_tokens": 5,
         "finish_reason": "length",
+        "seconds": 0.25,
     }
     assert samples["text"][0].startswith("<think></think>\\boxed{")
-    assert samples["text"][0].endswith("<eos>")
+    assert samples["text"][0].endswith("}")
 
     harness = read_json(tmp_path / "out" / "lm_eval" / "results.json")
     assert harness["results"]["aime"]["boxed_match,boxed"] == pytest.approx(aime["accuracy"])
@@ -103,12 +99,12 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path, scripted: Any) -> 
     ]
 
 
-def test_repeats_are_drawn_anew_and_a_task_may_have_its_own(tmp_path: Path, scripted: Any) -> None:
+def test_repeats_are_drawn_anew_and_a_task_may_have_its_own(tmp_path: Path) -> None:
     def answer(prompt: str, seed: int) -> str:
         return _box(prompt, seed) if seed % 2 else "\\boxed{}"
 
     tasks = {"more": aime_task(tmp_path, repeats=4), "two": aime_task(tmp_path)}
-    scores, _ = scripted(chat_recipe(tasks, repeats=2, sampling=SAMPLING), tmp_path / "out", answer)
+    scores, _ = _scripted(chat_recipe(tasks, repeats=2, sampling=SAMPLING), tmp_path / "out", answer)
     samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
     for name, repeats in [("more", 4), ("two", 2)]:
         own = samples[samples["benchmark"] == name].pivot_table(
@@ -122,13 +118,13 @@ def test_repeats_are_drawn_anew_and_a_task_may_have_its_own(tmp_path: Path, scri
         assert part["accuracy_repeat_variance"] == pytest.approx((own.var(axis=1) / repeats).sum() / 25)
 
 
-def test_the_first_questions_can_be_asked_alone(tmp_path: Path, scripted: Any) -> None:
+def test_the_first_questions_can_be_asked_alone(tmp_path: Path) -> None:
     tasks = {
         "two": aime_task(tmp_path, limit=2),
         "all": gpqa_task(tmp_path, limit=99),
         "default": aime_task(tmp_path),
     }
-    scores, _ = scripted(chat_recipe(tasks, limit=3), tmp_path / "out", _box)
+    scores, _ = _scripted(chat_recipe(tasks, limit=3), tmp_path / "out", _box)
     assert {name: part["questions"] for name, part in scores["benchmarks"].items()} == {
         "two": 2,
         "all": 6,
@@ -137,7 +133,7 @@ def test_the_first_questions_can_be_asked_alone(tmp_path: Path, scripted: Any) -
     assert scores["benchmarks"]["two"]["accuracy"] == 1.0
 
 
-def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path, scripted: Any) -> None:
+def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path) -> None:
     records = [{"Record ID": f"rec{n}", "Correct Answer": f"{n}"} for n in range(6)]
     wrong = {f"Incorrect Answer {i}": f"{i}" for i in (1, 2, 3)}
     letters = [_gpqa_options(record | wrong)["answer"] for record in records]
@@ -147,7 +143,7 @@ def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path, scripted: A
         return f"The answer is {letters[number]}." if number < 2 else f"Answer: {letters[number]}"
 
     recipe = chat_recipe({"gpqa": gpqa_task(tmp_path, scoring="stock", max_tokens=40)})
-    scores, _ = scripted(recipe, tmp_path / "out", answer)
+    scores, _ = _scripted(recipe, tmp_path / "out", answer)
     assert scores["benchmarks"]["gpqa"]["accuracy"] == pytest.approx(
         2 / 6
     )  # strict-match; flexible-extract has all
@@ -156,9 +152,7 @@ def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path, scripted: A
     assert harness["exact_match,flexible-extract"] == 1.0
 
 
-def test_a_task_that_shuffles_is_asked_and_scored_on_the_same_questions(
-    tmp_path: Path, scripted: Any
-) -> None:
+def test_a_task_that_shuffles_is_asked_and_scored_on_the_same_questions(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import random\n"
         "def shuffle(dataset):\n"
@@ -168,35 +162,35 @@ def test_a_task_that_shuffles_is_asked_and_scored_on_the_same_questions(
         "task: mine\nprocess_docs: !function mine.shuffle\ndoc_to_text: '{{n}}'\ndoc_to_target: n\n"
     )
     task = aime_task(tmp_path, task=str(tmp_path / "mine.yaml"), prompt="{{n}} is?")
-    scores, engine = scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
+    scores, engine = _scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
     assert scores["benchmarks"]["mine"]["accuracy"] == 1.0
     assert len({prompt for chunk in engine.chunks for prompt in chunk}) > 1
 
 
-def test_examples_come_from_the_other_questions(tmp_path: Path, scripted: Any) -> None:
+def test_examples_come_from_the_other_questions(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "task: mine\nnum_fewshot: 2\nfewshot_split: train\ndoc_to_text: '{{problem}}'\ndoc_to_target: answer\n"
     )
     task = aime_task(tmp_path, task=str(tmp_path / "mine.yaml"), prompt="{{id}}")
-    _, engine = scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
+    _, engine = _scripted(chat_recipe({"mine": task}), tmp_path / "out", _box)
     for prompt in (prompt for chunk in engine.chunks for prompt in chunk):
         *examples, question = re.findall(r"<user>(a\d)", prompt)
         assert len(examples) == 2
         assert question not in examples
 
 
-def test_a_failed_evaluation_writes_no_score(tmp_path: Path, scripted: Any) -> None:
+def test_a_failed_evaluation_writes_no_score(tmp_path: Path) -> None:
     def answer(prompt: str, seed: int) -> str:
         raise EvaluationFailed("out of memory", "no byte left")
 
     with pytest.raises(EvaluationFailed):
-        scripted(chat_recipe({"aime": aime_task(tmp_path)}), tmp_path / "out", answer)
+        _scripted(chat_recipe({"aime": aime_task(tmp_path)}), tmp_path / "out", answer)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"evaluation\.engine: 'abacus', expected one of hf"):
-        evaluate(chat_recipe({"aime": aime_task(tmp_path)}, engine="abacus"), PAIR, tmp_path, batch_size=4)
+        load_engine({"engine": "abacus"}, PAIR, Machine())
 
 
 def _command(folder: Path) -> subprocess.CompletedProcess:
@@ -219,13 +213,14 @@ def test_the_command_scores_as_the_function_does(tmp_path: Path) -> None:
     shutil.copytree(PAIR / "thinking", folder / "model")
     done = _command(folder)
     assert done.returncode == 0, done.stderr
-    here = evaluate(recipe, PAIR / "thinking", tmp_path / "here", batch_size=4)
+    engine = load_engine(recipe["evaluation"], PAIR / "thinking", Machine(batch_size=4))
+    here = evaluate(recipe, engine, tmp_path / "here")
     there = read_record(folder / "scores.json", "scores")
     assert there["benchmarks"] == here["benchmarks"]
     assert here["benchmarks"]["aime"]["accuracy"] > 0.4
     assert there["cpu_seconds"] > there["generation_cpu_seconds"] > 0
     samples = [pd.read_parquet(side / "samples.parquet") for side in (folder, tmp_path / "here")]
-    pd.testing.assert_frame_equal(*samples)
+    pd.testing.assert_frame_equal(*(frame.drop(columns="seconds") for frame in samples))
 
 
 def test_a_mistake_ends_the_command_with_one_line(tmp_path: Path) -> None:

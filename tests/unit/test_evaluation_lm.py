@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from bambo.errors import BadInput
+from bambo.evaluation.engine import EvaluationFailed, Output, Request
 from bambo.evaluation.lm import CountingLM
 from lm_eval.api.instance import Instance
 from pico_chat import GREEDY, SAMPLING, THINKING_TEMPLATE, ScriptedEngine
@@ -30,7 +31,6 @@ def _lm(engine: Any, folder: Path, **settings: Any) -> CountingLM:
         "candidate": "c",
         "tasks": TASKS,
         "seed": 0,
-        "batch_size": 2,
         "answers": folder / "answers.jsonl",
     }
     return CountingLM(engine, **(values | settings))
@@ -43,7 +43,8 @@ def test_tokens_are_counted_where_they_are_made(tmp_path: Path) -> None:
         "output_tokens": 7,  # <think> a b c </think> 7 <eos>
         "prompt_tokens": 3,
         "finish_reason": "eos",
-        "text": "<think>abc</think>7<eos>",
+        "seconds": 0.25,
+        "text": "<think>abc</think>7",
         "answer": "7",
     }
 
@@ -73,10 +74,10 @@ def test_a_killed_evaluation_goes_on_with_the_chunks_that_are_left(tmp_path: Pat
     expected = whole.generate_until(_requests([5, 1, 3], SAMPLING))
 
     class Mortal(ScriptedEngine):
-        def generate(self, *arguments: Any) -> list:
-            if len(self.chunks) == 3:
+        def _output(self, request: Request) -> Output:
+            if len(self.chunks) == 4:
                 raise Killed
-            return super().generate(*arguments)
+            return super()._output(request)
 
     with pytest.raises(Killed):
         _lm(Mortal(answer), tmp_path).generate_until(_requests([5, 1, 3], SAMPLING))
@@ -90,23 +91,24 @@ def test_a_killed_evaluation_goes_on_with_the_chunks_that_are_left(tmp_path: Pat
     assert 0 < resumed.stored_cost["seconds"] < resumed.cost["seconds"]
 
 
-@pytest.mark.parametrize("change", [{"candidate": "other"}, {"seed": 1}, {"batch_size": 3}])
+@pytest.mark.parametrize("change", [{"candidate": "other"}, {"seed": 1}, {"chunk_size": 3}])
 def test_answers_of_another_evaluation_are_not_taken(tmp_path: Path, change: dict) -> None:
     _lm(ScriptedEngine(lambda prompt, seed: "1"), tmp_path).generate_until(_requests([5, 1, 3]))
-    engine = ScriptedEngine(lambda prompt, seed: "2")
+    engine = ScriptedEngine(lambda prompt, seed: "2", chunk_size=change.pop("chunk_size", 2))
     assert set(_lm(engine, tmp_path, **change).generate_until(_requests([5, 1, 3]))) == {"2"}
 
 
 def test_seeds_are_those_of_the_question_and_repeat(tmp_path: Path) -> None:
-    def seeds(candidate: str, sizes: list[int], **settings: Any) -> list[str]:
-        lm = _lm(ScriptedEngine(lambda prompt, seed: str(seed)), tmp_path, candidate=candidate, **settings)
+    def seeds(candidate: str, sizes: list[int], chunk_size: int = 2, **settings: Any) -> list[str]:
+        engine = ScriptedEngine(lambda prompt, seed: str(seed), chunk_size=chunk_size)
+        lm = _lm(engine, tmp_path, candidate=candidate, **settings)
         return lm.generate_until(_requests(sizes, SAMPLING, max_tokens=30))
 
     one = seeds("one", [5, 1, 3])
     assert len(set(one)) == len(one) == 9
     assert one == seeds("two", [5, 1, 3])
     assert one == seeds("two", [2, 9, 2])
-    assert one == seeds("three", [5, 1, 3], batch_size=1)
+    assert one == seeds("three", [5, 1, 3], chunk_size=1)
     assert not set(one) & set(seeds("one", [5, 1, 3], seed=1))
 
 
@@ -117,3 +119,22 @@ def test_what_does_not_fit_the_context_is_reported(tmp_path: Path) -> None:
     ):
         lm.generate_until(_requests([981]))
     lm.generate_until(_requests([980]))
+
+
+def test_an_engine_that_leaves_prompts_unanswered_gives_no_score(tmp_path: Path) -> None:
+    class Lossy(ScriptedEngine):
+        def generate(self, chunks: Any) -> Any:
+            return super().generate(chunks[:-1])
+
+    lm = _lm(Lossy(lambda prompt, seed: "1"), tmp_path)
+    with pytest.raises(EvaluationFailed, match="7 of 9 answers came back from the engine"):
+        lm.generate_until(_requests([5, 1, 3]))
+
+
+def test_chunks_are_kept_in_whatever_order_they_are_finished(tmp_path: Path) -> None:
+    class Shuffled(ScriptedEngine):
+        def generate(self, chunks: Any) -> Any:
+            return reversed(list(super().generate(chunks)))
+
+    lm = _lm(Shuffled(lambda prompt, seed: str(len(prompt)), chunk_size=1), tmp_path)
+    assert lm.generate_until(_requests([5, 1, 3])) == ["5", "1", "3"] * 3

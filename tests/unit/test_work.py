@@ -12,16 +12,16 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from bambo import evaluation
 from bambo.candidate import folder as folders
 from bambo.candidate import work
 from bambo.candidate.attempts import Attempts, Failure
 from bambo.candidate.devices import VISIBLE
 from bambo.candidate.folder import is_scored, read_samples, read_scores
 from bambo.candidate.lease import hold
-from bambo.candidate.work import Machine, Policy, evaluate, merge
+from bambo.candidate.work import Policy, evaluate, merge
 from bambo.errors import BadInput
-from bambo.evaluation import job
-from bambo.evaluation.engine import EvaluationFailed
+from bambo.evaluation.engine import EvaluationFailed, Machine
 from bambo.recipe import make_recipe, write_recipe
 from bambo.sources import describe
 from pico import make_pair
@@ -29,7 +29,7 @@ from pico_chat import EOS, VOCABULARY, aime_task, chat_recipe, make_tokenizer
 from safetensors.torch import load_file, save_file
 
 SIZES = {"vocab_size": len(VOCABULARY), "num_hidden_layers": 2, "max_position_embeddings": 128}
-MACHINE = Machine(device="cpu", gpus=0, lock=False, threads=1, batch_size=8)
+MACHINE = Machine(batch_size=8)
 RETRIES = 1
 SCORED = ["lm_eval", "merged", "recipe.json", "samples.parquet", "scores.json"]
 
@@ -83,7 +83,7 @@ def merging(folder: Path, attempt: int = 1) -> None:
 
 
 def scoring(folder: Path, attempt: int = 1, on_failure: str = "stop", machine: Machine = MACHINE) -> None:
-    evaluate(folder, policy(attempt, on_failure), machine, (0.0, 0.0))
+    evaluate(folder, policy(attempt, on_failure), machine, lock=False, started=(0.0, 0.0))
 
 
 def names(folder: Path) -> list[str]:
@@ -98,7 +98,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[None]:
         calls.append(None)
         raise error
 
-    monkeypatch.setattr(job, "_load", load)
+    monkeypatch.setattr(evaluation, "load_engine", load)
     return calls
 
 
@@ -164,13 +164,13 @@ def test_an_evaluation_merges_where_the_model_is_gone(
     merging(candidate)
     expected = load_file(candidate / "model" / "model.safetensors")
     shutil.rmtree(candidate / "model")
-    seen, load = {}, job._load
+    seen, load = {}, evaluation.load_engine
 
-    def watched(engine: str, model: Path, **settings: Any) -> Any:
+    def watched(settings: dict, model: Path, machine: Machine) -> Any:
         seen.update(load_file(model / "model.safetensors"))
-        return load(engine, model, **settings)
+        return load(settings, model, machine)
 
-    monkeypatch.setattr(job, "_load", watched)
+    monkeypatch.setattr(evaluation, "load_engine", watched)
     scoring(candidate)
     assert seen.keys() == expected.keys()
     assert all(seen[name].equal(tensor) for name, tensor in expected.items())
@@ -218,7 +218,14 @@ def test_what_is_damaged_is_evaluated_again(
     scoring(candidate)
     assert "evaluated again" in caplog.text
     assert names(candidate) == SCORED
-    measured = {"seconds", "generation_seconds", "cpu_seconds", "generation_cpu_seconds", "peak_memory_gb"}
+    measured = {
+        "samples",
+        "seconds",
+        "generation_seconds",
+        "cpu_seconds",
+        "generation_cpu_seconds",
+        "peak_memory_gb",
+    }
     after = read_scores(candidate)
     assert {key for key in before if before[key] != after[key]} <= measured
     assert is_scored(candidate)
@@ -228,7 +235,7 @@ def test_simulated_scores_need_no_model(make: Callable[..., Path]) -> None:
     folder = make(engine="simulated")
     merging(folder)
     assert names(folder) == ["merged", "recipe.json"]
-    scoring(folder, machine=Machine("cuda", 4, False, 1, 8))
+    scoring(folder, machine=Machine("cuda", 4))
     assert names(folder) == ["merged", "recipe.json", "samples.parquet", "scores.json"]
     assert is_scored(folder)
 
@@ -435,27 +442,27 @@ def test_a_full_disk_cannot_take_the_last_words_either(
 
 
 @pytest.mark.parametrize(
-    ("machine", "visible", "expected"),
+    ("machine", "lock", "visible", "expected"),
     [
-        (Machine("cpu", 2, True, 1, 1), "0,1", ("cpu", 0)),
-        (Machine("auto", 0, True, 1, 1), "0,1", ("cpu", 0)),
-        (Machine("auto", 2, True, 1, 1), "", ("cpu", 0)),
-        (Machine("auto", 1, False, 1, 1), "0,1", ("cuda", 1)),
-        (Machine("auto", 2, False, 1, 1), "0,1", ("cuda", 2)),
-        (Machine("cuda", 1, False, 1, 1), "0", ("cuda", 1)),
-        (Machine("auto", 2, True, 1, 1), "0", None),
-        (Machine("cuda", 1, True, 1, 1), "", None),
+        (Machine("cpu", 2), True, "0,1", ("cpu", 0)),
+        (Machine("auto", 0), True, "0,1", ("cpu", 0)),
+        (Machine("auto", 2), True, "", ("cpu", 0)),
+        (Machine("auto", 1), False, "0,1", ("cuda", 1)),
+        (Machine("auto", 2), False, "0,1", ("cuda", 2)),
+        (Machine("cuda", 1), False, "0", ("cuda", 1)),
+        (Machine("auto", 2), True, "0", None),
+        (Machine("cuda", 1), True, "", None),
     ],
 )
 def test_the_device_of_an_evaluation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine, visible: str, expected: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine, lock: bool, visible: str, expected: Any
 ) -> None:
     script = tmp_path / "nvidia-smi"
     script.write_text("#!/bin/sh\necho GPU-a\necho GPU-b\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(VISIBLE, visible)
-    with work._gpus(machine) as found:
+    with work._gpus(machine, lock) as found:
         assert os.environ[VISIBLE] == visible  # a lock would have set it to what it holds
         if expected is None:
             with pytest.raises(

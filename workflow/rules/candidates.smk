@@ -67,9 +67,12 @@ rule evaluate:
         # A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
         lock="--lock-gpus" if workflow.is_main_process else "",
         batch_size=CONFIG.evaluation.batch_size,
+        memory_share=CONFIG.evaluation.memory_share,
+        model_length=length_option(),
     # The command removes the model; temp() would keep all until the search ends.
     shell:
         "{params.python} -m bambo.candidate evaluate {params.folder} --threads {threads}"
         " --attempt {resources.attempt} --retries {params.retries} --on-failure {params.on_failure}"
         " --device {params.device} --gpus {params.gpus} {params.lock} --batch-size {params.batch_size}"
+        " --memory-share {params.memory_share} {params.model_length}"
         " > {log} 2>&1"

@@ -120,6 +120,11 @@ def gpus(wildcards, attempt):
     return 0 if idle else CONFIG.resources.evaluate.gpu
 
 
+def length_option():
+    length = CONFIG.evaluation.model_length
+    return "" if length is None else f"--model-length {length}"
+
+
 def print_summary():
     from bambo.report.summary import print_run
 

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from ..errors import plain_errors
-from ..evaluation.engine import EvaluationFailed
+from ..evaluation.engine import EvaluationFailed, Machine
 from ..evaluation.startup import leave
-from .work import Machine, Policy, evaluate, merge
+from .work import Policy, evaluate, merge
 
 
 def main() -> None:
@@ -30,7 +30,11 @@ def main() -> None:
             command.add_argument(
                 "--lock-gpus", action="store_true", help="hold them: no scheduler assigns any"
             )
-            command.add_argument("--batch-size", type=int, default=32, help="prompts generated together")
+            command.add_argument("--batch-size", type=int, default=32, help="prompts at work together")
+            command.add_argument("--memory-share", type=float, default=0.9, help="of the GPU's memory")
+            command.add_argument(
+                "--model-length", type=int, help="tokens of prompt and answer to make room for"
+            )
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with plain_errors():
@@ -40,9 +44,16 @@ def main() -> None:
             os.environ.setdefault("TQDM_DISABLE", "1")
             logging.getLogger("lm_eval").setLevel(logging.ERROR)
             policy = Policy(given.attempt, given.retries, given.on_failure)
-            machine = Machine(given.device, given.gpus, given.lock_gpus, given.threads, given.batch_size)
+            machine = Machine(
+                given.device,
+                given.gpus,
+                given.threads,
+                given.batch_size,
+                given.memory_share,
+                given.model_length,
+            )
             try:
-                evaluate(given.folder, policy, machine, started)
+                evaluate(given.folder, policy, machine, given.lock_gpus, started)
             except EvaluationFailed as error:
                 sys.exit(f"error: {error}")
     leave()

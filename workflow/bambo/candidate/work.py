@@ -9,13 +9,13 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, os_error
-from ..evaluation.engine import EvaluationFailed
+from ..evaluation.engine import EvaluationFailed, Machine
 from ..recipe import read_recipe
 from . import devices
 from .attempts import Attempts, Failure
@@ -38,17 +38,6 @@ class Policy:
         return self.attempt > self.retries + 1
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What an evaluation may take: `device` auto, cpu or cuda; `lock` where no scheduler assigns its `gpus` GPUs."""
-
-    device: str
-    gpus: int
-    lock: bool
-    threads: int
-    batch_size: int
-
-
 def merge(folder: Path, policy: Policy, threads: int) -> None:
     """Make the candidate's model, unless it is there, or not needed any more; then its mark for Snakemake."""
     recipe = read_recipe(folder / "recipe.json")
@@ -64,10 +53,12 @@ def merge(folder: Path, policy: Policy, threads: int) -> None:
         (folder / MERGED).touch()
 
 
-def evaluate(folder: Path, policy: Policy, machine: Machine, started: tuple[float, float]) -> None:
+def evaluate(
+    folder: Path, policy: Policy, machine: Machine, lock: bool, started: tuple[float, float]
+) -> None:
     """Score the candidate, unless it is scored; remove its model once it is, or once it is given up.
 
-    started: as in `bambo.evaluation.evaluate`.
+    machine: with `device` auto, too. lock: no scheduler assigns its GPUs. started: as in `bambo.evaluation.evaluate`.
     """
     recipe = read_recipe(folder / "recipe.json")
     with hold(folder):
@@ -79,7 +70,7 @@ def evaluate(folder: Path, policy: Policy, machine: Machine, started: tuple[floa
             if policy.exhausted:
                 _give_up(folder, attempts, policy)
             else:
-                with _gpus(machine) as found, _attempt(attempts, policy, "evaluate"):
+                with _gpus(machine, lock) as found, _attempt(attempts, policy, "evaluate"):
                     _score(folder, recipe, machine, found, started)
                 attempts.forget()
         remove_model(folder)
@@ -112,25 +103,19 @@ def _score(
         lean()  # small models: on a GPU, where seconds of start-up are nothing, all imports are the usual ones
     model = _model(folder, recipe, machine.threads)
     from ..evaluation import evaluate as score
+    from ..evaluation import load_engine
 
-    score(
-        recipe,
-        model,
-        folder,
-        batch_size=machine.batch_size,
-        device=device,
-        gpus=gpus,
-        threads=machine.threads,
-        started=started,
-    )
+    engine = load_engine(recipe["evaluation"], model, replace(machine, device=device, gpus=gpus))
+    with closing(engine):
+        score(recipe, engine, folder, gpus=gpus, started=started)
 
 
 @contextmanager
-def _gpus(machine: Machine) -> Iterator[list[str]]:
+def _gpus(machine: Machine, lock: bool) -> Iterator[list[str]]:
     """The GPUs that can be used; waits for as many as the evaluation takes where no scheduler assigns them."""
     found = devices.gpus() if machine.gpus and machine.device != "cpu" else []
     with ExitStack() as stack:
-        if machine.lock and 0 < machine.gpus <= len(found):
+        if lock and 0 < machine.gpus <= len(found):
             found = stack.enter_context(devices.exclusive(machine.gpus, found))
         yield found
 

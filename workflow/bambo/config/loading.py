@@ -42,6 +42,7 @@ def load(given: Any) -> Config:
         *_limits(config),
         *_sampling(config),
         *_device(config),
+        *_engine(config),
     ]
     for name, search in config.searches.items():
         problems += _search(name, search, set(given["searches"][name]))
@@ -69,6 +70,9 @@ def _sources(config: Config) -> Iterator[Problem]:
 
 def _objectives(config: Config) -> Iterator[Problem]:
     sources, tasks = list(config.sources), list(config.evaluation.tasks)
+    if len(config.reference_point) != len(config.objectives):
+        text = f"found {len(config.reference_point)} numbers, expected {len(config.objectives)}, one an objective"
+        yield ("reference_point",), f"{text}; correct it, or leave it out"
     for name, objective in config.objectives.items():
         place: Location = ("objectives", name)
         if name in COLUMNS:
@@ -126,6 +130,23 @@ def _sampling(config: Config) -> Iterator[Problem]:
 def _device(config: Config) -> Iterator[Problem]:
     if config.evaluation.device == "cuda" and config.resources.evaluate.gpu == 0:
         yield ("resources", "evaluate", "gpu"), "found 0, expected 1 or more with device: cuda; raise it"
+
+
+def _engine(config: Config) -> Iterator[Problem]:
+    evaluation = config.evaluation
+    if (evaluation.engine == "server") != (evaluation.server is not None):
+        found_engine = f"found engine: {evaluation.engine}"
+        text = (
+            "expected a table for engine: server; add it" if evaluation.server is None else "remove the table"
+        )
+        yield ("evaluation", "server"), f"{found_engine}, {text}"
+    for name, task in evaluation.tasks.items():
+        if task.stratify is not None and (task.limit or evaluation.limit) is None:
+            text = "of no use without a limit, since all questions are asked; set one or remove it"
+            yield ("evaluation", "tasks", name, "stratify"), text
+    if not config.merge.materialize and evaluation.engine == "server":
+        text = "found false, expected true with engine: server, which reads models from folders; remove it"
+        yield ("merge", "materialize"), text
 
 
 def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:

@@ -143,7 +143,8 @@ class Task(Table):
     )
     data: Text | None = Field(
         default=None,
-        description="Local file of questions (csv, json, jsonl, parquet); null takes the task's own data.",
+        description="Local file of questions (csv, json, jsonl, parquet), or a folder of such files; null takes the "
+        "task's own data.",
         json_schema_extra={"identity": False},  # where it lies; its contents are
     )
     prompt: Text | None = Field(
@@ -156,14 +157,51 @@ class Task(Table):
     max_tokens: Count | None = Field(default=None, description="Takes the place of `evaluation.max_tokens`.")
     repeats: Count | None = Field(default=None, description="Takes the place of `evaluation.repeats`.")
     limit: Count | None = Field(default=None, description="Takes the place of `evaluation.limit`.")
+    stratify: Text | None = Field(
+        default=None,
+        description="Column by whose values a limit takes its share of questions, drawn evenly; null takes the first "
+        "ones.",
+    )
+
+
+class Server(Table):
+    """A server with the completions of the OpenAI API."""
+
+    command: Text | None = Field(
+        default=None,
+        description="Starts a server for one model. `{model}` (its folder), `{port}` (a free one), `{gpus}` and "
+        "`{model_length}` are filled in. Null where a server that loads models by their folder's path is up.",
+    )
+    url: Text = Field(
+        default="http://127.0.0.1:{port}/v1", description="Where it answers; `{port}` is the command's."
+    )
+    model: Text = Field(default="{model}", description="What the server calls the model.")
+    key: Text | None = Field(
+        default=None,
+        description="Environment variable that holds the server's API key, where it asks for one.",
+    )
+    start: Count = Field(default=1800, description="Longest time (s) until a started server answers.")
+    answer: Count = Field(default=7200, description="Longest time (s) of one answer.")
+
+
+class Prices(Table):
+    """Prices, in one currency of your choice."""
+
+    gpu_hour: float = Field(default=0, ge=0, description="An hour of one GPU.")
+    input_tokens: float = Field(default=0, ge=0, description="A million tokens of prompts.")
+    output_tokens: float = Field(default=0, ge=0, description="A million output tokens.")
 
 
 class Evaluation(Table):
-    engine: Literal["hf", "simulated"] = Field(
+    engine: Literal["hf", "continuous", "vllm", "server", "simulated"] = Field(
         default="hf",
-        description="What generates; `hf` is transformers. `simulated` makes up scores from the weights, to try out "
-        "settings and clusters: no model is merged or asked.",
+        description="What generates: transformers in batches (`hf`) or with continuous batching, vLLM in the job, or "
+        "a server with the OpenAI API. `simulated` makes up scores from the weights, to try out settings and "
+        "clusters: no model is merged or asked.",
         json_schema_extra=IDENTITY,
+    )
+    server: Server | None = Field(
+        default=None, description="The server of `engine: server`.", json_schema_extra=IDENTITY
     )
     python: Text | None = Field(
         default=None, description="Another interpreter for evaluation jobs; null takes the workflow's."
@@ -173,7 +211,19 @@ class Evaluation(Table):
         description="Where models run: `cuda` on the GPUs that `resources.evaluate.gpu` counts, `auto` there if the "
         "machine has any.",
     )
-    batch_size: Count = Field(default=32, description="Questions answered together.")
+    batch_size: Count = Field(default=32, description="Questions at work together.")
+    candidates_per_job: Count = Field(
+        default=1,
+        description="Candidates that one job scores, one after the other, with its engine kept loaded.",
+    )
+    memory_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.9, description="Share of the GPU's memory that `continuous` and `vllm` take."
+    )
+    model_length: Count | None = Field(
+        default=None,
+        description="Tokens of prompt and answer together that the engine makes room for; null is the model's own "
+        "length.",
+    )
     threads: Count = Field(default=1, description="CPU threads of an evaluation.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="Number format in which the model runs.", json_schema_extra=IDENTITY
@@ -206,11 +256,16 @@ class Evaluation(Table):
         default=Sampling(), description="How tokens are chosen.", json_schema_extra=IDENTITY
     )
     tasks: dict[Name, Task] = Field(min_length=1, description="The benchmarks.", json_schema_extra=IDENTITY)
+    prices: Prices = Field(default=Prices(), description="What the metric `cost` is reckoned with.")
 
 
 class Objective(Table):
-    metric: Literal["accuracy", "tokens"] = Field(
-        description="What is measured: share of right answers, or tokens of an answer (mean)."
+    metric: Text = Field(
+        description="What is measured: `accuracy` (share of right answers), `tokens` (of an answer), another of "
+        "docs/metrics.md, or any metric of the task itself as lm-eval names it."
+    )
+    direction: Literal["max", "min"] | None = Field(
+        default=None, description="Whether more of the metric is better; null where BAMBO knows it."
     )
     expert: Name = Field(description="The source that scores 1.")
     base: Name = Field(description="The source that scores 0.")
@@ -262,6 +317,16 @@ class EvaluateJob(Job):
     gpu: CountOrZero = Field(default=1, description="GPUs; 0 evaluates on the CPU.")
 
 
+class Merge(Table):
+    """Where merged models go."""
+
+    materialize: bool = Field(
+        default=True,
+        description="Write each merged model to disk before it is scored; false merges straight into the loaded "
+        "engine.",
+    )
+
+
 class Resources(Table):
     merge: MergeJob = Field(default=MergeJob(), description="A merge, or another walk through all weights.")
     evaluate: EvaluateJob = Field(
@@ -286,18 +351,19 @@ class Config(Table):
         description="The source from which all merged models get config, tokenizer, chat template and "
         "generation config."
     )
-    reference_point: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
-        default=[-0.1, -0.1],
+    reference_point: list[float] = Field(
+        default=[],
         description="Where hypervolume is measured from, in the order and the unit of the objectives (0 is "
-        "the base, 1 the expert).",
+        "the base, 1 the expert); left out, it is -0.1 in each.",
     )
     blocks: Blocks = Field(
         default=Blocks(), description="How layers are joined to blocks that share a weight."
     )
     searches: dict[Name, Search] = Field(min_length=1, description="The searches; they share evaluations.")
+    merge: Merge = Field(default=Merge(), description="How merged models are made.")
     evaluation: Evaluation = Field(description="How a model is scored.")
     objectives: dict[Name, Objective] = Field(
-        min_length=2, max_length=2, description="The two objectives, both maximised."
+        min_length=2, max_length=4, description="Two objectives, or up to four; all are maximised."
     )
     selection: Selection = Field(
         default=Selection(), description="Which models of the Pareto set are chosen."
@@ -312,6 +378,13 @@ class Config(Table):
         "the iteration, and the next start evaluates it alone. `continue`: it is recorded as failed, is not proposed "
         "again, and the loop goes on.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_reference_point(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("objectives"), dict):
+            return {"reference_point": [-0.1] * len(given["objectives"]), **given}
+        return given
 
     @property
     def folder(self) -> Path:

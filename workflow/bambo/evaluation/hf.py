@@ -1,7 +1,8 @@
 """The engine of transformers: `model.generate` on left-padded chunks."""
 
 import resource
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ from transformers.generation.logits_process import (
 from transformers.initialization import no_init_weights
 
 from ..errors import BadInput
-from .engine import EvaluationFailed, Output
+from .devices import cpu_name
+from .engine import EvaluationFailed, Machine, Output, Request, output_of
 
 
 class HFEngine:
-    def __init__(self, model_dir: Path, *, dtype: str, device: str, threads: int) -> None:
+    def __init__(self, model_dir: Path, settings: Mapping[str, Any], machine: Machine) -> None:
         """Load model and tokenizer from a folder.
 
         Raises BadInput where the folder lacks a part that scoring needs or there is no such device, EvaluationFailed
         where the device's memory does not hold the model.
         """
-        torch.set_num_threads(threads)
-        self.device = _device(device)
+        torch.set_num_threads(machine.threads)
+        self.chunk_size = machine.batch_size
+        self.device, self.device_name = _device(machine.device)
         if not (model_dir / "config.json").is_file():
             raise BadInput(f"{model_dir}: no config.json, expected a model folder of Hugging Face")
         self.tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
@@ -39,8 +42,10 @@ class HFEngine:
                 f"{model_dir}: the tokenizer has no chat template; name in files_from a source with one"
             )
         with _memory("use a device with more"):
-            self.model = _load(model_dir, dtype).to(self.device).eval()
-        self.context_length = getattr(self.model.config, "max_position_embeddings", None)
+            self.model = _load(model_dir, settings["dtype"]).to(self.device).eval()
+        self.context_length = machine.model_length or getattr(
+            self.model.config, "max_position_embeddings", None
+        )
         eos = self.model.generation_config.eos_token_id
         eos = self.tokenizer.eos_token_id if eos is None else eos
         if eos is None:
@@ -53,35 +58,39 @@ class HFEngine:
         # Nothing but what the recipe says: a checkpoint's own penalties and temperature would enter unseen.
         self.model.generation_config = GenerationConfig(eos_token_id=sorted(self.eos), pad_token_id=self.pad)
 
-    def generate(
-        self, prompts: Sequence[list[int]], max_tokens: int, sampling: dict, seeds: Sequence[int]
-    ) -> list[Output]:
+    def generate(self, chunks: Sequence[Sequence[Request]]) -> Iterator[tuple[int, list[Output]]]:
+        for place, chunk in enumerate(chunks):
+            start = time.perf_counter()
+            rows = self._complete(chunk)
+            seconds = time.perf_counter() - start
+            yield place, [output_of(self.tokenizer, row, self.eos, seconds) for row in rows]
+
+    def _complete(self, chunk: Sequence[Request]) -> list[list[int]]:
+        """Token ids that follow each prompt, padded after their end; one number of tokens and one sampling a chunk."""
+        prompts = [request.tokens for request in chunk]
         width = max(len(prompt) for prompt in prompts)
         padding = [width - len(prompt) for prompt in prompts]
         ids = [[self.pad] * gap + prompt for gap, prompt in zip(padding, prompts, strict=True)]
         mask = [[0] * gap + [1] * (width - gap) for gap in padding]
         finite = Finite()
+        draws = sampler(chunk[0].sampling, [request.seed for request in chunk], self.device)
         with _memory(f"lower evaluation.batch_size, here {len(prompts)}"), torch.inference_mode():
             output = self.model.generate(
                 input_ids=torch.tensor(ids, device=self.device),
                 attention_mask=torch.tensor(mask, device=self.device),
-                max_new_tokens=max_tokens,
+                max_new_tokens=chunk[0].max_tokens,
                 do_sample=False,  # sampling is the last processor's noise
-                logits_processor=LogitsProcessorList([finite, *sampler(sampling, seeds, self.device)]),
+                logits_processor=LogitsProcessorList([finite, *draws]),
             )
         if not finite:
             raise EvaluationFailed(
                 "bad scores",
                 "logits are NaN or infinite: the weights are broken, or too large for evaluation.dtype",
             )
-        return [self._cut(row) for row in output[:, width:].tolist()]
+        return output[:, width:].tolist()
 
-    def _cut(self, row: list[int]) -> Output:
-        """Without the padding that follows the end of the sequence."""
-        for place, token in enumerate(row):
-            if token in self.eos:
-                return Output(row[: place + 1], "eos")
-        return Output(row, "length")
+    def close(self) -> None:
+        """Nothing outlives the process."""
 
     def peak_memory_gb(self) -> float:
         """Peak of the GPU's memory, on a CPU of the process's."""
@@ -90,7 +99,8 @@ class HFEngine:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> tuple[torch.device, str]:
+    """The device, and what its maker calls it."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -99,7 +109,7 @@ def _device(name: str) -> torch.device:
         raise BadInput(
             f"evaluation.device: {name}, but torch finds {torch.cuda.device_count()} GPUs; correct it or take cpu"
         )
-    return device
+    return device, torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def _load(model_dir: Path, dtype: str) -> Any:

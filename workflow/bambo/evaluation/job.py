@@ -20,41 +20,38 @@ from .tasks import lm_eval_tasks
 if TYPE_CHECKING:
     from .lm import CountingLM
 
-ENGINES = ("hf",)
 PACKAGES = ("lm_eval", "torch", "transformers")
 RECORD_COLUMNS = ("Record ID", "id")  # of GPQA and of most others
 
 
 def evaluate(
     recipe: Mapping[str, Any],
-    model_dir: Path,
+    engine: Engine,
     output_dir: Path,
     *,
-    batch_size: int,
-    device: str = "cpu",
     gpus: int = 0,
-    threads: int = 1,
     started: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Score the model in `model_dir` as `recipe["evaluation"]` says; returns what scores.json holds.
+    """Score the model that `engine` holds as `recipe["evaluation"]` says; returns what scores.json holds.
 
     Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
     Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left.
 
-    gpus: how many `device` stands for. started: time.perf_counter() and time.process_time() from which seconds are
+    gpus: how many the engine has. started: time.perf_counter() and time.process_time() from which seconds are
     counted (default: now).
 
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
+    from .lm import CountingLM
+
     start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
-    lm = _language_model(
-        _load(settings["engine"], model_dir, dtype=settings["dtype"], device=device, threads=threads),
+    lm = CountingLM(
+        engine,
         candidate=recipe["id"],
         tasks=tasks,
         seed=settings["seed"],
-        batch_size=batch_size,
         answers=output_dir / "answers.jsonl",
     )
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -76,13 +73,15 @@ def evaluate(
         "id": recipe["id"],
         "status": "ok",
         "engine": settings["engine"],
+        "device": engine.device_name,
+        "sampling": settings["sampling"],
         "benchmarks": benchmarks,
         # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
         "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
         "generation_seconds": lm.cost["seconds"],
         "cpu_seconds": time.process_time() - start_cpu + lm.stored_cost["cpu_seconds"],
         "generation_cpu_seconds": lm.cost["cpu_seconds"],
-        "peak_memory_gb": lm.engine.peak_memory_gb(),
+        "peak_memory_gb": engine.peak_memory_gb(),
         "gpus": gpus,
         "samples": file_hash(output_dir / "samples.parquet"),
         "versions": {"bambo": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -168,6 +167,7 @@ def _write_samples(path: Path, rows: list[dict]) -> None:
         "correct": pyarrow.float64(),
         "output_tokens": pyarrow.int64(),
         "prompt_tokens": pyarrow.int64(),
+        "seconds": pyarrow.float64(),
     }
     with atomic(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(columns)), temporary)
@@ -177,17 +177,3 @@ def _write_results(path: Path, results: dict[str, Any]) -> None:
     from lm_eval.utils import handle_non_serializable
 
     write_text(path, json.dumps(results, indent=1, default=handle_non_serializable) + "\n")
-
-
-def _language_model(engine: Engine, **settings: Any) -> "CountingLM":
-    from .lm import CountingLM
-
-    return CountingLM(engine, **settings)
-
-
-def _load(engine: str, model_dir: Path, **settings: Any) -> Engine:
-    if engine == "hf":
-        from .hf import HFEngine
-
-        return HFEngine(model_dir, **settings)
-    raise BadInput(f"evaluation.engine: {engine!r}, expected one of {', '.join(ENGINES)}")

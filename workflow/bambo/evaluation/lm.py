@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 from ..errors import BadInput
 from ..files import content_hash
 from .answers import append_answers, read_answers
-from .engine import Engine, Output
+from .engine import Engine, EvaluationFailed, Output, Request
 from .extraction import answer_text
 
 
@@ -26,10 +26,7 @@ class Question:
     task: str  # the harness's name
     benchmark: str
     doc_id: int
-    prompt: str
-    tokens: list[int]
-    generation: dict  # max_gen_toks, and how to sample
-    seed: int
+    request: Request
 
 
 class CountingLM(LM):
@@ -46,13 +43,11 @@ class CountingLM(LM):
         candidate: str,
         tasks: Mapping[str, tuple[str, int]],  # the harness's name -> benchmark, repeat
         seed: int,
-        batch_size: int,
         answers: Path,
     ) -> None:
         super().__init__()
         self.engine, self.tokenizer = engine, engine.tokenizer
-        self.candidate, self.tasks, self.seed = candidate, tasks, seed
-        self.batch_size, self.answers = batch_size, answers
+        self.candidate, self.tasks, self.seed, self.answers = candidate, tasks, seed, answers
         self.rows: dict[tuple[str, int], dict] = {}
         # Generation in all, and the part of it that an earlier, killed evaluation did.
         self.cost, self.stored_cost = Counter[str](), Counter[str]()
@@ -84,17 +79,25 @@ class CountingLM(LM):
         """Answers without their thinking, in the order of the requests."""
         questions = [self._question(request) for request in requests]
         stored = read_answers(self.answers)
-        answered = 0
-        for chunk in chunks(questions, self.batch_size):
-            answered += len(chunk)
-            entry = self._entry(chunk, stored)
-            for question, output in zip(chunk, entry["outputs"], strict=True):
-                self._keep(question, Output(*output))
-            self.cost.update(entry["cost"])
+        waiting = {}
+        for chunk in chunks(questions, self.engine.chunk_size):
+            key = content_hash([self.candidate, [question.request._replace(tokens=[]) for question in chunk]])
+            if key not in stored:
+                waiting[key] = chunk
+                continue
+            self._keep(chunk, stored[key])
+            self.stored_cost.update(stored[key]["cost"])
+        for key, entry in self._generated(waiting):
+            append_answers(self.answers, entry)
+            self._keep(waiting[key], entry)
             print(
-                f"{answered} of {len(questions)} answers, {self.cost['tokens']} tokens",
+                f"{len(self.rows)} of {len(questions)} answers, {self.cost['tokens']} tokens",
                 file=sys.stderr,
                 flush=True,
+            )
+        if len(self.rows) < len(questions):
+            raise EvaluationFailed(
+                "error", f"{len(self.rows)} of {len(questions)} answers came back from the engine"
             )
         return [self.rows[question.task, question.doc_id]["answer"] for question in questions]
 
@@ -102,47 +105,46 @@ class CountingLM(LM):
         prompt, generation = request.args
         tokens = self.tokenizer(prompt, add_special_tokens=False).input_ids
         benchmark, repeat = self.tasks[request.task_name]
-        longest, limit = len(tokens) + generation["max_gen_toks"], self.engine.context_length
-        if limit is not None and longest > limit:
+        sampling = {key: value for key, value in generation.items() if key not in ("until", "max_gen_toks")}
+        max_tokens, limit = generation["max_gen_toks"], self.engine.context_length
+        if limit is not None and len(tokens) + max_tokens > limit:
             raise BadInput(
                 f"evaluation.tasks.{benchmark}.max_tokens: a prompt of {len(tokens)} tokens and an answer of "
-                f"{generation['max_gen_toks']} exceed the model's context of {limit}; lower it"
+                f"{max_tokens} exceed the model's context of {limit}; lower it"
             )
         seed = _seed(self.seed, benchmark, request.doc_id, repeat)
-        return Question(request.task_name, benchmark, request.doc_id, prompt, tokens, generation, seed)
-
-    def _entry(self, chunk: list[Question], stored: Mapping[str, dict]) -> dict:
-        generation = {key: value for key, value in chunk[0].generation.items() if key != "until"}
-        key = content_hash(
-            [self.candidate, generation, [[question.prompt, question.seed] for question in chunk]]
+        return Question(
+            request.task_name, benchmark, request.doc_id, Request(prompt, tokens, max_tokens, sampling, seed)
         )
-        if key in stored:
-            self.stored_cost.update(stored[key]["cost"])
-            return stored[key]
-        start, start_cpu = time.perf_counter(), time.process_time()
-        max_tokens = generation.pop("max_gen_toks")
-        seeds = [question.seed for question in chunk]
-        outputs = self.engine.generate([question.tokens for question in chunk], max_tokens, generation, seeds)
-        cost = {
-            "seconds": time.perf_counter() - start,
-            "cpu_seconds": time.process_time() - start_cpu,
-            "tokens": sum(len(output.tokens) for output in outputs),
-        }
-        entry = {"key": key, "outputs": outputs, "cost": cost}
-        append_answers(self.answers, entry)
-        return entry
 
-    def _keep(self, question: Question, output: Output) -> None:
-        text = self.tokenizer.decode(output.tokens, skip_special_tokens=False)
-        ended = output.finish_reason == "eos"
-        body = self.tokenizer.decode(output.tokens[:-1], skip_special_tokens=False) if ended else text
-        self.rows[question.task, question.doc_id] = {
-            "output_tokens": len(output.tokens),
-            "prompt_tokens": len(question.tokens),
-            "finish_reason": output.finish_reason,
-            "text": text,
-            "answer": answer_text(body, question.prompt, truncated=output.finish_reason == "length"),
-        }
+    def _generated(self, waiting: Mapping[str, list[Question]]) -> Iterator[tuple[str, dict]]:
+        """Key and entry of each chunk, as it is finished."""
+        keys = list(waiting)
+        start, start_cpu = time.perf_counter(), time.process_time()
+        requests = [[question.request for question in chunk] for chunk in waiting.values()]
+        for place, outputs in self.engine.generate(requests):
+            now, now_cpu = time.perf_counter(), time.process_time()
+            cost = {
+                "seconds": now - start,
+                "cpu_seconds": now_cpu - start_cpu,
+                "tokens": sum(output.tokens for output in outputs),
+            }
+            start, start_cpu = now, now_cpu
+            yield keys[place], {"key": keys[place], "outputs": outputs, "cost": cost}
+
+    def _keep(self, chunk: Sequence[Question], entry: Mapping[str, Any]) -> None:
+        self.cost.update(entry["cost"])
+        for question, values in zip(chunk, entry["outputs"], strict=True):
+            output = Output(*values)
+            truncated = output.finish_reason == "length"
+            self.rows[question.task, question.doc_id] = {
+                "output_tokens": output.tokens,
+                "prompt_tokens": len(question.request.tokens),
+                "finish_reason": output.finish_reason,
+                "seconds": output.seconds,
+                "text": output.text,
+                "answer": answer_text(output.text, question.request.prompt, truncated=truncated),
+            }
 
 
 def chunks(questions: Iterable[Question], size: int) -> list[list[Question]]:
@@ -150,7 +152,7 @@ def chunks(questions: Iterable[Question], size: int) -> list[list[Question]]:
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.benchmark, []).append(question)
-    ordered = [sorted(group, key=lambda question: len(question.tokens)) for group in groups.values()]
+    ordered = [sorted(group, key=lambda question: len(question.request.tokens)) for group in groups.values()]
     return [group[start : start + size] for group in ordered for start in range(0, len(group), size)]
 
 

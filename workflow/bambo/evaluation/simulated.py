@@ -6,10 +6,10 @@ run, and other for accuracy than for tokens. Of a candidate with weights w_g of 
 the accurate and long-winded one, a metric sees x = sum_g i_g w_g / sum_g i_g.
 
 - Accuracy saturates: an answer is right with probability 1 / (1 + exp(d_q - 8 (x - .45))), where the question's
-  difficulty d_q is standard normal (the Rasch model); over questions about .06 at x = 0 and .97 at x = 1.
+  difficulty d_q is standard normal (the Rasch model); over questions about .04 at x = 0 and .98 at x = 1.
 - Tokens grow: m (.025 + .225 x^1.5) with the task's limit m, ten times as many at x = 1 as at x = 0, times a
   log-normal factor of the question (.5 is the sd of its logarithm) and one of the answer (.2). An answer that reaches
-  m is cut and wrong: one in 200 at x = 1.
+  m is cut and wrong: one in 200 at x = 1. Every model makes 50 tokens a second.
 
 Difficulty and factor of a question depend on benchmark and question alone, so that candidates are compared on the
 same questions; what is drawn for an answer depends on candidate and seed, so that equal recipes have equal scores. A
@@ -34,6 +34,7 @@ from ..records import write_record
 from .scores import benchmark_scores
 
 QUESTIONS = 100  # of a benchmark without a limit
+SPEED = 50  # tokens a second
 
 
 def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "id": recipe["id"],
         "status": "ok",
         "engine": settings["engine"],
+        "device": "simulated",
+        "sampling": settings["sampling"],
         "benchmarks": {name: benchmark_scores(own) for name, own in rows.items()},
         "seconds": time.perf_counter() - start,
         "generation_seconds": 0.0,
@@ -93,6 +96,7 @@ def _answers(recipe: Mapping[str, Any], benchmark: str) -> Iterator[dict[str, An
                 "output_tokens": min(count, longest),
                 "prompt_tokens": 0,
                 "finish_reason": "eos" if count < longest else "length",
+                "seconds": min(count, longest) / SPEED,
             }
 
 
@@ -125,6 +129,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
             "output_tokens": count,
             "prompt_tokens": count,
             "finish_reason": text,
+            "seconds": share,
         }
     )
     # Through JSON, since pyarrow imports pandas before it looks at Python's objects: .2 CPU seconds.
