@@ -18,12 +18,12 @@ def gpqa_rows(questions: int = 12) -> list[dict[str, str]]:
     for n in range(questions):
         domain = names[(0, 1, 0, 2, 0, 1)[n % 6]]
         right = 2 * n + 3
-        wrong = {f"Incorrect Answer {i}": f"{right + 10 * i}" for i in (1, 2, 3)}
+        wrong = {f"Incorrect Answer {i}": f"{right + 10 * i} kJ" for i in (1, 2, 3)}
         rows.append(
             {
                 "Record ID": f"rec{n:02d}",
-                "Question": f"What is {n} + {n + 3}?",
-                "Correct Answer": f"{right}",
+                "Question": f"What is {n} kJ + {n + 3} kJ?",
+                "Correct Answer": f"{right} kJ",
                 **wrong,
                 "Subdomain": DOMAINS[domain],
                 "High-level domain": domain,
