@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from bambo.errors import BadInput
@@ -68,6 +69,7 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path) -> None:
     assert list(samples["benchmark"]) == ["gpqa"] * 6 + ["aime"] * 5
     assert list(samples["record"])[5:7] == ["rec5", "a0"]
     row = samples.iloc[8].to_dict()
+    assert np.isnan([row.pop(f"exact_match,{name}") for name in ("strict-match", "flexible-extract")]).all()
     assert row.pop("text").startswith("never ends")
     assert row == {
         "benchmark": "aime",
@@ -80,6 +82,7 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path) -> None:
         "prompt_tokens": 5,
         "finish_reason": "length",
         "seconds": 0.25,
+        "exact_match,none": 0.0,  # the task's own score
     }
     assert samples["text"][0].startswith("<think></think>\\boxed{")
     assert samples["text"][0].endswith("}")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from bambo.errors import BadInput
 from bambo.evaluation import check_tasks
-from bambo.evaluation.tasks import REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks, task_hash
+from bambo.evaluation.boxed import BoxedTask
+from bambo.evaluation.tasks import OPTION_REQUEST, REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks, task_hash
 from bambo.files import file_hash
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,8 @@ def test_checking_imports_neither_the_harness_nor_torch() -> None:
         ({"task": "aime52"}, r"evaluation\.tasks\.b\.task: lm-eval has no aime52\.yaml \(nearest: aime25"),
         ({"task": "gpqa_diamond_zeroshot"}, "scored by multiple_choice"),
         ({"task": "_mmlu"}, "group of tasks"),
+        ({"task": "gsm8k-cot-self-consistency"}, "draws 64 answers and scores them together"),
+        ({"task": "gpqa_diamand"}, "nearest: gpqa_diamond,"),
         ({"task": "own/none.yaml"}, r"task: no file own/none\.yaml"),
         ({"task": "aime25", "prompt": "{{problem"}, r"b\.prompt: .* no template"),
         ({"task": "aime25", "data": "none.csv"}, r"b\.data: no file none\.csv"),
@@ -139,13 +142,14 @@ def test_a_broken_task_file_is_reported(tmp_path: Path, text: str, message: str)
 
 def test_overrides_of_a_stock_task(tmp_path: Path) -> None:
     stock, config = _stock("b", "aime25", resolve=True), _config(aime_task(tmp_path, prompt=None))
-    assert config["doc_to_text"] == stock["doc_to_text"] + REQUEST
+    assert config["doc_to_text"] == "Question: {{problem}}" + REQUEST
     assert config["doc_to_target"] == "answer"
     assert config["generation_kwargs"] == {"until": [], "max_gen_toks": 9}
     assert (config["test_split"], config["training_split"], config["fewshot_split"]) == ("test", None, None)
     assert config["custom_dataset"]()["test"][3]["answer"] == "3"
-    assert "process_results" not in config
-    assert {key for key in stock if key not in config} == {"process_results"}
+    assert config["process_results"] is stock["process_results"]
+    assert config["class"] is BoxedTask
+    assert stock.keys() <= config.keys()
 
 
 def test_stock_scoring_keeps_prompt_filters_and_metric() -> None:
@@ -153,6 +157,16 @@ def test_stock_scoring_keeps_prompt_filters_and_metric() -> None:
     config = _config({"task": "gpqa_diamond_cot_zeroshot", "scoring": "stock"})
     for key in ("doc_to_text", "filter_list", "metric_list", "dataset_path", "validation_split"):
         assert config[key] == stock[key]
+
+
+def test_our_gpqa_asks_for_the_letter_alone() -> None:
+    ours, stock = (_config({"task": task}) for task in ("gpqa_diamond", "gpqa_diamond_cot_zeroshot"))
+    assert ours["doc_to_text"] == stock["doc_to_text"]
+    assert ours["doc_to_text"].endswith("(D) {{choice4}}" + OPTION_REQUEST)
+    assert task_hash("b", "gpqa_diamond") == task_hash("b", "gpqa_diamond_cot_zeroshot")
+    as_it_is = _config({"task": "gpqa_diamond", "scoring": "stock"})
+    assert as_it_is["doc_to_text"].endswith("Let's think step by step: ")
+    assert "class" not in as_it_is
 
 
 def test_each_repeat_is_a_task_of_its_own(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,17 @@ from .. import __version__
 from ..errors import BadInput
 from ..files import atomic, file_hash, write_text
 from ..records import write_record
+from .data import record_name
 from .engine import Engine, EvaluationFailed
 from .scores import benchmark_scores
-from .tasks import lm_eval_tasks
+from .subset import keep
+from .tasks import check_language_data, lm_eval_tasks
 
 if TYPE_CHECKING:
     from .lm import CountingLM
 
 PACKAGES = ("lm_eval", "torch", "transformers")
-RECORD_COLUMNS = ("Record ID", "id")  # of GPQA and of most others
+OURS = "boxed_match,boxed"  # of boxed.py, which needs the harness
 
 
 def evaluate(
@@ -115,62 +118,69 @@ def _ask(
 
     random.seed(settings["seed"])  # a stock task may shuffle
     loaded = TaskManager(include_defaults=False).load(list(configs.values()))
-    samples = {}
+    check_language_data()
     for name, task in loaded["tasks"].items():
+        benchmark = tasks[name][0]
+        own = settings["tasks"][benchmark]
         task.set_fewshot_seed(settings["seed"])
-        limit = settings["tasks"][tasks[name][0]].get("limit", settings["limit"])
-        if limit is not None:
-            samples[name] = list(range(min(limit, len(task.eval_docs))))
+        keep(task, own.get("limit", settings["limit"]), own.get("stratify"), f"evaluation.tasks.{benchmark}")
     # Not `simple_evaluate`, which spends over a CPU second on a description of the machine.
-    return lm_eval.evaluator.evaluate(
-        lm, loaded, samples=samples, apply_chat_template=True, fewshot_as_multiturn=True
-    )
+    return lm_eval.evaluator.evaluate(lm, loaded, apply_chat_template=True, fewshot_as_multiturn=True)
 
 
 def _rows(
     samples: Mapping[str, list[dict]], answers: Mapping, tasks: Mapping[str, tuple[str, int]]
 ) -> list[dict]:
-    """One row an answer: what the harness scored beside what the language model counted."""
+    """One row an answer: what the harness scored beside what the language model counted.
+
+    Every metric of the harness that is one number a question is a column `<metric>,<filter>`, but for ours, which is
+    `correct`; None for the questions of other benchmarks.
+    """
     rows = []
+    columns: dict[str, None] = {}
     for name, (benchmark, repeat) in tasks.items():
+        by_question: dict[int, list[dict]] = {}  # samples of all filters, ours or the task's first one first
         for sample in samples[name]:
-            if sample["filter"] != samples[name][0]["filter"]:
-                continue  # a stock task's other ways to read the same answers
-            correct = sample[sample["metrics"][0]]
-            if not isinstance(correct, int | float):
-                metric = sample["metrics"][0]
+            by_question.setdefault(sample["doc_id"], []).append(sample)
+        for question, read in by_question.items():
+            metrics = {
+                f"{metric},{each['filter']}": each[metric] for each in read for metric in each["metrics"]
+            }
+            numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, Real)}
+            first = next(iter(metrics), None)
+            if first not in numbers:
                 raise BadInput(
-                    f"evaluation.tasks.{benchmark}.scoring: the metric {metric} is no number a question; use boxed"
+                    f"evaluation.tasks.{benchmark}.scoring: the metric {first} is no number a question; use boxed"
                 )
-            doc, answer = sample["doc"], answers[name, sample["doc_id"]]
+            correct = numbers.pop(OURS) if first == OURS else numbers[first]
+            columns |= dict.fromkeys(numbers)
+            doc = read[0]["doc"]
             rows.append(
                 {
                     "benchmark": benchmark,
-                    "question": sample["doc_id"],
-                    "record": next((str(doc[key]) for key in RECORD_COLUMNS if key in doc), None),
+                    "question": question,
+                    "record": record_name(doc),
                     "repeat": repeat,
-                    "correct": float(correct),
-                    "target": str(sample["target"]),
-                    **{key: value for key, value in answer.items() if key != "answer"},
+                    "correct": correct,
+                    "target": str(read[0]["target"]),
+                    **{key: value for key, value in answers[name, question].items() if key != "answer"},
+                    **numbers,
                 }
             )
-    return rows
+    return [row | {column: row.get(column) for column in columns} for row in rows]
 
 
 def _write_samples(path: Path, rows: list[dict]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    columns = dict.fromkeys(rows[0], pyarrow.string()) | {
-        "question": pyarrow.int64(),
-        "repeat": pyarrow.int64(),
-        "correct": pyarrow.float64(),
-        "output_tokens": pyarrow.int64(),
-        "prompt_tokens": pyarrow.int64(),
-        "seconds": pyarrow.float64(),
+    types = {
+        **dict.fromkeys(("benchmark", "record", "target", "finish_reason", "text"), pyarrow.string()),
+        **dict.fromkeys(("question", "repeat", "output_tokens", "prompt_tokens"), pyarrow.int64()),
     }
+    schema = pyarrow.schema({column: types.get(column, pyarrow.float64()) for column in rows[0]})
     with atomic(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(columns)), temporary)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
 
 
 def _write_results(path: Path, results: dict[str, Any]) -> None:

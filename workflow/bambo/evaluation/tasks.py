@@ -1,7 +1,7 @@
 """Task files of lm-evaluation-harness, loaded and overridden: local data, another prompt, our scoring.
 
-This module imports neither torch, transformers nor the harness, so that tasks are checked in a fraction of a second
-before any job runs.
+This module imports neither torch, transformers nor the harness before a task is to be asked, so that tasks are checked
+in a fraction of a second before any job runs.
 """
 
 import difflib
@@ -10,7 +10,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,25 +19,58 @@ from typing import Any
 import yaml
 
 from ..errors import BadInput
-from ..files import file_hash
-from .data import check_columns, read_rows
-from .extraction import boxed_match
+from .data import Data, check_columns, check_records, data_hash, read_data
 
+# Of the prompts and the reading of answers below; raised when either changes a score, since it is part of a candidate.
+READING = 2
 REQUEST = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+OPTION_REQUEST = "\n\nPlease reason step by step, and put the letter of the right option within \\boxed{}."
+# What stock prompts end in to make a base model answer.
+TAIL = re.compile(r"\s*(?:Let's think step by step[:.]?|Answer:|Solution:|A:)\s*$")
 GPQA = "Idavidrein/gpqa"
 GPQA_OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
 GPQA_COLUMNS = {"Record ID", "Question", *GPQA_OPTIONS}
 GPQA_ADDED = {"choice1", "choice2", "choice3", "choice4", "choices", "answer"}
+# Our names of stock tasks.
+ALIASES = {f"gpqa_{part}": f"gpqa_{part}_cot_zeroshot" for part in ("diamond", "main", "extended")}
 
 
 def check_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check the config's `evaluation.tasks` (name -> task, data, prompt, scoring) in under a CPU second.
+    """Check the config's `evaluation.tasks` (name -> task, data, prompt, scoring, ...) in under a CPU second.
 
-    Raises BadInput: unknown task (with the nearest known ones), a task that does not generate text, a benchmark file
-    that is missing, unreadable or lacks a column, a prompt that is no template.
+    Raises BadInput: unknown task (with the nearest known ones), a task that does not generate text, benchmark data
+    that are missing, unreadable, or lack a column or an answer, a prompt that is no template.
     """
     for name, settings in tasks.items():
-        _override(_stock(name, settings["task"], resolve=False), name, settings)
+        config = _override(_stock(name, settings["task"], resolve=False), name, settings)
+        if settings.get("data"):
+            place = f"evaluation.tasks.{name}.data"
+            data = read_data(Path(settings["data"]), place)
+            check_questions(name, settings, config, data.questions, f"{place}: {settings['data']}")
+
+
+def check_questions(
+    name: str, settings: Mapping[str, Any], config: Mapping[str, Any], rows: Sequence[dict], place: str
+) -> None:
+    """BadInput, beginning with `place`, where questions are the same record twice, or one lacks an answer or what
+    else the prompt needs. `config` is the benchmark's, as `_override` made it.
+    """
+    check_records(rows, place)
+    key = f"evaluation.tasks.{name}"
+    columns = _variables(config["doc_to_text"], f"{key}.prompt") | _variables(
+        config["doc_to_target"], f"{key}.task"
+    )
+    if config.get("dataset_path") == GPQA:
+        columns = GPQA_COLUMNS | columns - GPQA_ADDED
+    elif config.get("process_docs"):
+        columns = set()  # what it adds to a row cannot be known here
+    check_columns(rows, columns, place)
+    stratify = settings.get("stratify")
+    if stratify and not any(stratify in row for row in rows) and not config.get("process_docs"):
+        found = ", ".join(map(repr, rows[0]))
+        raise BadInput(
+            f"{key}.stratify: the questions have no column {stratify!r}, found {found}; correct it"
+        )
 
 
 def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generation: dict) -> dict[str, dict]:
@@ -46,18 +80,47 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
     task has. generation: what the task's generation_kwargs become. Raises BadInput as `check_tasks` does, and where
     the benchmark's file is no longer the one that the recipe was written for.
     """
+    place = f"evaluation.tasks.{name}"
     config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    if settings.get("reading", READING) != READING:
+        raise BadInput(
+            f"{place}.scoring: the recipe was written for other prompts and another reading of answers; "
+            "go on with the bambo of that time, or give the run another name"
+        )
     if "task_hash" in settings and task_hash(name, settings["task"]) != settings["task_hash"]:
         raise BadInput(
-            f"evaluation.tasks.{name}.task: the file of {settings['task']} is another than when the run began; "
+            f"{place}.task: the file of {settings['task']} is another than when the run began; "
             "restore it, or install the lm-eval of that time"
         )
-    if "data_hash" in settings and file_hash(Path(settings["data"])) != settings["data_hash"]:
-        raise BadInput(
-            f"evaluation.tasks.{name}.data: {settings['data']} has changed since the recipe was written; restore it"
-        )
+    if settings.get("data"):
+        path = Path(settings["data"])
+        data = read_data(path, f"{place}.data")
+        if "data_hash" in settings and data_hash(path) != settings["data_hash"]:
+            raise BadInput(f"{place}.data: {path} has changed since the recipe was written; restore it")
+        config |= _local_data(path, data, config)
+    if settings.get("scoring", "boxed") == "boxed":
+        from .boxed import BoxedTask
+
+        config["class"] = BoxedTask
     names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
     return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
+
+
+def check_language_data() -> None:
+    """BadInput where a task that was loaded needs word lists of nltk and they are not here: it would download them when
+    it scores, which compute nodes cannot.
+    """
+    if "lm_eval.tasks.ifeval.instructions_util" not in sys.modules:
+        return
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        raise BadInput(
+            "environment: nltk has no punkt_tab, which ifeval needs; where there is a network, run "
+            "`python -c \"import nltk; nltk.download('punkt_tab')\"` (NLTK_DATA says where to)"
+        ) from None
 
 
 def task_hash(name: str, task: str) -> str:
@@ -108,7 +171,11 @@ def _stock(name: str, task: str, resolve: bool) -> dict:
     """The task file as lm-eval loads it, `include:` followed; functions stay names unless `resolve`."""
     try:
         config = _yaml_loader().load_yaml(_task_file(name, task), resolve_func=resolve)
-    except (yaml.YAMLError, ValueError, OSError, ImportError, AttributeError) as error:
+    except ImportError as error:
+        raise BadInput(
+            f"evaluation.tasks.{name}.task: {task} needs a package that is not installed here ({error}); install it"
+        ) from None
+    except (yaml.YAMLError, ValueError, OSError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
             f"evaluation.tasks.{name}.task: {task} cannot be loaded ({reason}); mend the file"
@@ -118,6 +185,8 @@ def _stock(name: str, task: str, resolve: bool) -> dict:
         reason = "is a group of tasks or written in Python"
     elif kind != "generate_until":
         reason = f"is scored by {kind}, so it has no output tokens to count"
+    elif config.get("repeats", 1) != 1:
+        reason = f"draws {config['repeats']} answers and scores them together"
     else:
         return config
     raise BadInput(
@@ -132,9 +201,12 @@ def _task_file(name: str, task: str) -> Path:
             return Path(task)
         raise BadInput(f"evaluation.tasks.{name}.task: no file {task}; correct the path")
     files = _stock_files()
-    if task in files:
-        return _lm_eval().parent / files[task]
-    nearest = ", ".join(difflib.get_close_matches(task, files, n=3, cutoff=0.5)) or "no name is near"
+    stock = ALIASES.get(task, task)
+    if stock in files:
+        return _lm_eval().parent / files[stock]
+    nearest = (
+        ", ".join(difflib.get_close_matches(task, [*ALIASES, *files], n=3, cutoff=0.5)) or "no name is near"
+    )
     raise BadInput(
         f"evaluation.tasks.{name}.task: lm-eval has no {task}.yaml (nearest: {nearest}); "
         "expected the name of one of its task files or a path to your own"
@@ -169,47 +241,38 @@ def _yaml_loader() -> ModuleType:
 
 
 def _override(stock: dict, name: str, settings: Mapping[str, Any]) -> dict:
-    """The stock config with what the user's settings say; their benchmark file is read and checked."""
+    """The stock config with what the user's settings say, but for their data."""
     place = f"evaluation.tasks.{name}"
     for key in ("doc_to_text", "doc_to_target"):
         if stock.get(key) is None:
             raise BadInput(f"{place}.task: the task file {settings['task']} has no {key}; add it")
     config = {key: value for key, value in stock.items() if key != "use_prompt"}
     config["num_fewshot"] = config.get("num_fewshot") or 0
-    scoring = settings.get("scoring", "boxed")
-    config["doc_to_text"] = _bare(settings.get("prompt") or _request(config["doc_to_text"], scoring))
-    config["doc_to_target"] = _bare(config["doc_to_target"])
     gpqa = config.get("dataset_path") == GPQA
+    if prompt := settings.get("prompt"):
+        _variables(prompt, f"{place}.prompt")
+        config["doc_to_text"] = prompt
+    elif settings.get("scoring", "boxed") == "boxed":
+        config["doc_to_text"] = _request(config["doc_to_text"], OPTION_REQUEST if gpqa else REQUEST)
+    for key in ("doc_to_text", "doc_to_target"):
+        config[key] = _bare(config[key])
     if gpqa:
         config["process_docs"] = _gpqa_docs
     elif callable(config.get("process_docs")):
         # The harness calls it at each access: once shuffled, the questions must stay in their order.
         config["process_docs"] = functools.cache(config["process_docs"])
-    if scoring == "boxed":
-        config.pop("process_results", None)
-        config["filter_list"] = [{"name": "boxed", "filter": [{"function": "take_first"}]}]
-        config["metric_list"] = [{"metric": boxed_match, "aggregation": "mean", "higher_is_better": True}]
-    columns = _variables(config["doc_to_text"], f"{place}.prompt")
-    columns |= _variables(config["doc_to_target"], f"{place}.task")
-    if settings.get("data"):
-        path = Path(settings["data"])
-        rows = read_rows(path, f"{place}.data")
-        if gpqa:
-            columns = GPQA_COLUMNS | columns - GPQA_ADDED
-        elif config.get("process_docs"):
-            columns = set()  # what it adds to a row cannot be known here
-        check_columns(rows, columns, f"{place}.data: {path}")
-        config |= _local_data(path, rows, config["num_fewshot"])
     return config
 
 
-def _request(text: str | Callable, scoring: str) -> str | Callable:
+def _request(text: str | Callable, request: str) -> str | Callable:
     """The stock prompt, which asks for no box; boxed scoring has to."""
-    if scoring != "boxed":
-        return text
     if callable(text):
-        return lambda doc: text(doc) + REQUEST
-    return ("{{" + text + "}}" if text.isidentifier() else text) + REQUEST  # a bare name is a column
+        return lambda doc: TAIL.sub("", text(doc)) + request
+    if text.startswith("/"):
+        return text  # the name of a function that is not resolved
+    return (
+        "{{" + text + "}}" if text.isidentifier() else TAIL.sub("", text)
+    ) + request  # a bare name is a column
 
 
 def _bare(template: Any) -> Any:
@@ -227,20 +290,25 @@ def _variables(template: Any, place: str) -> set[str]:
         return {template}
     import jinja2.meta
 
+    environment = jinja2.Environment()
+    environment.filters["regex_replace"] = str  # the harness adds it
     try:
-        return jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
+        return jinja2.meta.find_undeclared_variables(environment.parse(template)) - set(environment.globals)
     except jinja2.TemplateSyntaxError as error:
         raise BadInput(f"{place}: {template!r} is no template of jinja2 ({error}); correct it") from None
 
 
-def _local_data(path: Path, rows: list[dict], num_fewshot: int) -> dict:
-    """Overrides that make `rows` the task's data, in memory: no cache of datasets is touched."""
+def _local_data(path: Path, data: Data, config: Mapping[str, Any]) -> dict:
+    """Overrides that make `data` the task's, in memory: no cache of datasets is touched."""
 
     def load(**_: Any) -> dict:
         from datasets import Dataset
 
-        return {"test": Dataset.from_list(rows)}
+        return {split: Dataset.from_list(rows) for split, rows in splits.items()}
 
+    splits = {"test": data.questions} | ({"examples": data.examples} if data.examples else {})
+    examples = list(splits)[-1] if has_examples(config) else None
+    fewshot = config.get("fewshot_config")
     return {
         "custom_dataset": load,
         "dataset_path": str(path),
@@ -249,8 +317,14 @@ def _local_data(path: Path, rows: list[dict], num_fewshot: int) -> dict:
         "training_split": None,
         "validation_split": None,
         "test_split": "test",
-        "fewshot_split": "test" if num_fewshot else None,
+        "fewshot_split": examples,
+        "fewshot_config": fewshot | {"split": examples} if fewshot and examples else fewshot,
     }
+
+
+def has_examples(config: Mapping[str, Any]) -> bool:
+    """Whether the data hold the examples of the prompts: a task may have none, or bring its own."""
+    return bool(config["num_fewshot"]) and not (config.get("fewshot_config") or {}).get("samples")
 
 
 def _gpqa_docs(dataset: Iterable[dict]) -> Any:
@@ -273,6 +347,6 @@ def _gpqa_options(doc: dict) -> dict:
     return letters | {"choices": choices, "answer": f"({'ABCD'[order.index(0)]})"}
 
 
-def _clean(text: str) -> str:
+def _clean(text: Any) -> str:
     """An option as the stock task writes it."""
-    return text.strip().replace(" [title]", ". ").replace("  ", " ")
+    return str(text).strip().replace(" [title]", ". ").replace("  ", " ")
