@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from bambo.pareto import exclusive_hypervolume, hypervolume, non_dominated
+from bambo.pareto import added_hypervolume, exclusive_hypervolume, hypervolume, non_dominated, thinned
+from botorch.utils.multi_objective.hypervolume import Hypervolume
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,37 @@ def test_hypervolume_ignores_order_and_grows_with_points(Y: np.ndarray, order: l
 
 def test_exclusive_hypervolume_is_what_would_be_lost() -> None:
     assert exclusive_hypervolume([[3, 1], [2, 2], [1, 3], [1, 1]], [0, 0]).tolist() == [1, 1, 1, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 5).flatmap(points))
+def test_hypervolume_of_more_objectives_is_botorch_s(Y: np.ndarray) -> None:
+    reference = torch.full((Y.shape[1],), -1.0, dtype=torch.float64)
+    theirs = Hypervolume(reference).compute(torch.from_numpy(Y[non_dominated(Y)])) if len(Y) else 0.0
+    assert hypervolume(Y, reference.numpy()) == pytest.approx(theirs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 4).flatmap(points), st.data())
+def test_added_hypervolume_is_the_difference_it_makes(Y: np.ndarray, data: st.DataObject) -> None:
+    y = data.draw(arrays(np.float64, Y.shape[1], elements=COARSE))
+    reference = np.zeros(Y.shape[1])
+    difference = hypervolume(np.vstack([Y, y]), reference) - hypervolume(Y, reference)
+    assert added_hypervolume(y, Y, reference) == pytest.approx(difference)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 4).flatmap(lambda m: arrays(np.float64, (9, m), elements=st.floats(0.1, 1))))
+def test_thinning_drops_the_least_until_so_many_are_left(Y: np.ndarray) -> None:
+    reference = np.zeros(Y.shape[1])
+    kept = Y[thinned(Y, reference, 4)]
+    rest = Y
+    while len(rest) > 4:
+        rest = np.delete(rest, exclusive_hypervolume(rest, reference).argmin(), axis=0)
+    assert len(kept) == 4
+    # Of equals, rounding decides which one goes.
+    assert hypervolume(kept, reference) == pytest.approx(hypervolume(rest, reference))
+    assert thinned(Y, reference, 9).tolist() == list(range(9))
 
 
 @pytest.mark.parametrize("bad", [[[np.nan, 1.0]], [1.0, 2.0]])

@@ -1,8 +1,8 @@
 """Pareto dominance and hypervolume, maximising every objective.
 
 References:
-    [Fonseca2006] C. M. Fonseca, L. Paquete, M. Lopez-Ibanez. An improved dimension-sweep algorithm for the
-        hypervolume indicator. IEEE CEC 2006 (three and more objectives, through BoTorch).
+    [While2012] L. While, L. Bradstreet, L. Barone. A Fast Way of Calculating Exact Hypervolumes. IEEE Transactions on
+        Evolutionary Computation 16(1), 2012 (three and more objectives).
 """
 
 import numpy as np
@@ -31,15 +31,41 @@ def hypervolume(Y: ArrayLike, reference: ArrayLike) -> float:
     if Y.shape[1] != len(reference) or np.isnan(reference).any():
         raise ValueError(f"reference {reference} does not fit {Y.shape[1]} objectives")
     Y = Y[(reference < Y).all(axis=1)]
-    Y = Y[non_dominated(Y)]
-    return _area(Y, reference) if len(reference) == 2 else _volume(Y, reference)
+    return _volume(Y[non_dominated(Y)], reference)
 
 
 def exclusive_hypervolume(Y: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
     """What each row of Y [n x m] adds to the hypervolume of the others: [n]."""
+    reference = np.asarray(reference, dtype=np.float64)
+    Y = _objectives(Y, len(reference))
+    return np.array([added_hypervolume(y, np.delete(Y, i, axis=0), reference) for i, y in enumerate(Y)])
+
+
+def added_hypervolume(y: ArrayLike, Y: ArrayLike, reference: ArrayLike) -> float:
+    """What y [m] adds to the hypervolume of Y [n x m].
+
+    That is the box of y without what Y covers of it: without the hypervolume of min(y, Y).
+    """
+    y, reference = np.asarray(y, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if not (reference < y).all():
+        return 0.0
+    box = float(np.prod(y - reference))
+    return box - hypervolume(np.minimum(y, _objectives(Y, len(reference))), reference)
+
+
+def thinned(Y: ArrayLike, reference: ArrayLike, members: int) -> NDArray[np.int64]:
+    """Rows of Y [n x m] that are left when the one that adds least to the hypervolume is dropped again and again."""
     Y = _objectives(Y)
-    total = hypervolume(Y, reference)
-    return np.array([total - hypervolume(np.delete(Y, i, axis=0), reference) for i in range(len(Y))])
+    rows = np.arange(len(Y))
+    adds = exclusive_hypervolume(Y, reference) if len(rows) > members else np.empty(0)
+    while len(rows) > members:
+        # What a row adds only grows as others go, so that old values are lower bounds: only the smallest is made anew.
+        renewed = set[int]()
+        while (place := int(adds.argmin())) not in renewed:
+            adds[place] = added_hypervolume(Y[rows[place]], np.delete(Y[rows], place, axis=0), reference)
+            renewed.add(place)
+        rows, adds = np.delete(rows, place), np.delete(adds, place)
+    return rows
 
 
 def _objectives(Y: ArrayLike, m: int = 0) -> NDArray[np.float64]:
@@ -50,16 +76,25 @@ def _objectives(Y: ArrayLike, m: int = 0) -> NDArray[np.float64]:
     return Y
 
 
+def _volume(front: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Hypervolume of a front [n x m] above the reference point."""
+    if len(reference) == 2:
+        return _area(front, reference)
+    # From the worst in the last objective on: those to come cover each point's box as deep as it is, so that what a
+    # point adds to them is its depth times what it adds in the other objectives [While2012].
+    front = front[front[:, -1].argsort(kind="stable")]
+    depths = front[:, -1] - reference[-1]
+    flat, corner = front[:, :-1], reference[:-1]
+    return float(
+        sum(
+            depth * added_hypervolume(y, flat[i + 1 :], corner)
+            for i, (depth, y) in enumerate(zip(depths, flat, strict=True))
+        )
+    )
+
+
 def _area(front: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Sum of the steps under a front of two objectives, walked from the best first objective down."""
     front = np.unique(front, axis=0)[::-1]
     floors = np.concatenate([reference[1:], front[:-1, 1]])
     return float(((front[:, 0] - reference[0]) * (front[:, 1] - floors)).sum())
-
-
-def _volume(front: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    # Here, not above: torch and BoTorch take seconds to import, and tables of two objectives need neither.
-    import torch
-    from botorch.utils.multi_objective.hypervolume import Hypervolume
-
-    return float(Hypervolume(torch.from_numpy(reference)).compute(torch.from_numpy(front)))

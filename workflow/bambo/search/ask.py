@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..pareto import exclusive_hypervolume, non_dominated
+from ..pareto import non_dominated, thinned
 from . import acquisition, surrogate
 from .design import rounded, sobol
 
@@ -67,8 +67,7 @@ def posterior_front(
     """
     mean, sd = surrogate.posterior(surrogate.fit(X, Y, variance, settings), X)
     front = np.flatnonzero(non_dominated(mean))
-    while len(front) > members:
-        front = np.delete(front, exclusive_hypervolume(mean[front], reference).argmin())
+    front = front[thinned(mean[front], reference, members)]
     return mean, sd, np.isin(np.arange(len(X)), front)
 
 
