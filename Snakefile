@@ -2,6 +2,7 @@
 #
 # results/<run>/
 #   sources/<name>.json              fingerprint, architecture, dtype, layers                 sources.smk
+#   benchmarks/<name>.json, <name>/  the questions of a benchmark of the hub                  benchmarks.smk
 #   partition/differences.parquet    how much every layer differs (Eq. 4)                     partition.smk
 #   partition/blocks.json            the variables of every search
 #   endpoints/candidates.json        both pure sources: the ends of every objective           endpoints.smk
@@ -28,6 +29,7 @@ if not workflow.configfiles:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
+include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/partition.smk"
 include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
@@ -39,6 +41,7 @@ include: "workflow/rules/export.smk"
 # Seconds of work on small files: not worth a place in a cluster's queue.
 localrules:
     all,
+    benchmark,
     variables,
     blocks,
     endpoints,

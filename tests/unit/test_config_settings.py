@@ -18,7 +18,7 @@ from bambo.config import (
 )
 from bambo.config.models import Search
 from bambo.errors import BadInput
-from bambo.evaluation.tasks import task_hash
+from bambo.evaluation.tasks import READING, task_hash
 from bambo.files import file_hash
 from bambo.search.presets import PRESETS
 from demo_config import DEMO, DRAWN, ROOT, demo
@@ -119,6 +119,7 @@ def test_evaluation_of_a_recipe() -> None:
                 **{**task, "scoring": "boxed", "max_tokens": 160},
                 "data_hash": file_hash(Path(task["data"])),
                 "task_hash": task_hash(name, task["task"]),
+                "reading": READING,
             }
             for name, task in tasks.items()
         },

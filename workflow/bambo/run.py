@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .candidate.folder import read_scores
-from .config import Config, evaluation_identity
+from .config import Config, evaluation_identity, hub_data
 from .files import read_json
 from .recipe import make_recipe, write_recipe
 
@@ -27,7 +27,7 @@ class Run:
 
     @classmethod
     def open(cls, config: Config) -> "Run":
-        """Read sources/<name>.json of the config's run; hashes the benchmark files."""
+        """Read sources/*.json and benchmarks/*.json of the config's run; hashes the user's benchmark files."""
         folder = config.folder
         records = {name: read_json(folder / "sources" / f"{name}.json") for name in config.sources}
         return cls(
@@ -38,8 +38,8 @@ class Run:
             },
             groups=next(iter(records.values()))["groups"],
             files_from=config.files_from,
-            evaluation=evaluation_identity(config, end_point=False),
-            end_point_evaluation=evaluation_identity(config, end_point=True),
+            evaluation=_with_data(evaluation_identity(config, end_point=False), hub_data(config)),
+            end_point_evaluation=_with_data(evaluation_identity(config, end_point=True), hub_data(config)),
         )
 
     def recipe(self, weights: Mapping[str, float], files_from: str | None = None) -> dict[str, Any]:
@@ -69,3 +69,9 @@ class Run:
     def scores(self, id: str) -> dict[str, Any]:
         """scores.json of a candidate; BadInput where it is missing or damaged."""
         return read_scores(self.folder / "candidates" / id)
+
+
+def _with_data(evaluation: dict[str, Any], data: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """An evaluation whose tasks name the data that were downloaded for them."""
+    tasks = {name: task | data.get(name, {}) for name, task in evaluation["tasks"].items()}
+    return evaluation | {"tasks": tasks}

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
-from ..evaluation.tasks import task_hash
-from ..files import content_hash, file_hash
+from ..evaluation.data import data_hash
+from ..evaluation.tasks import READING, task_hash
+from ..files import content_hash, read_json
 from .errors import one_line, shown
 from .models import IDENTITY, Config, Evaluation
 
@@ -49,8 +50,8 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
     """The evaluation part of a recipe: settings marked as identity, and where the data lies.
 
     End points are asked `end_point_repeats` times as often where answers are drawn. A task holds its own
-    overrides, and `max_tokens` always; `data_hash` is the sha256 of a local benchmark file, `task_hash` that of the
-    task's file and what it needs.
+    overrides, and `max_tokens` always; `data_hash` is the sha256 of local benchmark data, `task_hash` that of the
+    task's file and what it needs, `reading` the version of our prompts and of how answers are read.
 
     BadInput: one of these files cannot be read.
     """
@@ -74,15 +75,36 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
         if task.data is not None:
             entry["data_hash"] = _hash(f"evaluation.tasks.{name}.data", task.data)
         entry["task_hash"] = task_hash(name, task.task)
+        if task.scoring == "boxed":
+            entry["reading"] = READING
         settings["tasks"][name] = entry
     return settings
 
 
+def hub_benchmarks(config: Config) -> list[str]:
+    """Benchmarks whose data a job of the run downloads: those without data of the user, where a model is asked."""
+    if config.evaluation.engine == "simulated":
+        return []
+    return [name for name, task in config.evaluation.tasks.items() if task.data is None]
+
+
+def hub_data(config: Config) -> dict[str, dict[str, str]]:
+    """What a recipe says of the data of each of `hub_benchmarks`: where they lie, and their hash.
+
+    BadInput where benchmarks/<name>.json is missing or damaged.
+    """
+    folder = config.folder / "benchmarks"
+    return {
+        name: {"data": str(folder / name), "data_hash": read_json(folder / f"{name}.json")["data_hash"]}
+        for name in hub_benchmarks(config)
+    }
+
+
 def _hash(key: str, path: str) -> str:
     try:
-        return file_hash(Path(path))
+        return data_hash(Path(path))
     except OSError as error:
-        text = f"{key}: cannot read {path} ({error.strerror}), expected a file"
+        text = f"{key}: cannot read {path} ({error.strerror}), expected a file or a folder"
         raise BadInput(f"{text}; correct the path") from None
 
 

@@ -29,7 +29,7 @@ def source_files(config: Config, source: str) -> list[str]:
 
 
 def check_paths(config: Config) -> None:
-    """Check that models and benchmark files are there, seen from the working directory.
+    """Check that models and benchmark data are there, seen from the working directory.
 
     BadInput names key and path.
     """
@@ -47,8 +47,8 @@ def check_paths(config: Config) -> None:
             )
             raise BadInput(one_line(f"{dotted((*place, 'revision'))}: {text}"))
     for name, task in config.evaluation.tasks.items():
-        if task.data is not None and not Path(task.data).is_file():
-            raise _missing(("evaluation", "tasks", name, "data"), task.data, "a file")
+        if task.data is not None and not Path(task.data).exists():
+            raise _missing(("evaluation", "tasks", name, "data"), task.data, "a file or a folder")
 
 
 def _missing(place: Location, path: str, expected: str) -> BadInput:

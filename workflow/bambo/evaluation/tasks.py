@@ -29,6 +29,7 @@ OPTION_REQUEST = "\n\nPlease reason step by step, and put the letter of the righ
 TAIL = re.compile(r"\s*(?:Let's think step by step[:.]?|Answer:|Solution:|A:)\s*$")
 GPQA = "Idavidrein/gpqa"
 GPQA_OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
+GPQA_NEEDED = {"Record ID", "Question", "Correct Answer"}  # in every row
 GPQA_COLUMNS = {"Record ID", "Question", *GPQA_OPTIONS}
 GPQA_ADDED = {"choice1", "choice2", "choice3", "choice4", "choices", "answer"}
 # Our names of stock tasks.
@@ -52,25 +53,39 @@ def check_tasks(tasks: Mapping[str, Mapping[str, Any]]) -> None:
 def check_questions(
     name: str, settings: Mapping[str, Any], config: Mapping[str, Any], rows: Sequence[dict], place: str
 ) -> None:
-    """BadInput, beginning with `place`, where questions are the same record twice, or one lacks an answer or what
-    else the prompt needs. `config` is the benchmark's, as `_override` made it.
+    """BadInput, beginning with `place`, where two questions are one record, or one lacks what prompt or target need.
+
+    config: the benchmark's, as `_override` made it.
     """
     check_records(rows, place)
-    key = f"evaluation.tasks.{name}"
-    columns = _variables(config["doc_to_text"], f"{key}.prompt") | _variables(
-        config["doc_to_target"], f"{key}.task"
-    )
+    key, added = f"evaluation.tasks.{name}", config.get("process_docs")
+    prompt = _variables(config["doc_to_text"], f"{key}.prompt")
+    target = _variables(config["doc_to_target"], f"{key}.task")
+    if not settings.get("data"):
+        # The data set that the task was written for: all that it can lack is an answer.
+        bare = str(config["doc_to_target"]).isidentifier()
+        prompt, target = set(), target if bare else set()
     if config.get("dataset_path") == GPQA:
-        columns = GPQA_COLUMNS | columns - GPQA_ADDED
-    elif config.get("process_docs"):
+        columns = GPQA_NEEDED | (GPQA_COLUMNS | prompt - GPQA_ADDED if settings.get("data") else set())
+    elif added:
         columns = set()  # what it adds to a row cannot be known here
+    else:
+        columns = prompt | target
     check_columns(rows, columns, place)
     stratify = settings.get("stratify")
-    if stratify and not any(stratify in row for row in rows) and not config.get("process_docs"):
+    if stratify and not any(stratify in row for row in rows) and added in (None, _gpqa_docs):
         found = ", ".join(map(repr, rows[0]))
         raise BadInput(
             f"{key}.stratify: the questions have no column {stratify!r}, found {found}; correct it"
         )
+
+
+def benchmark_config(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The task file of a benchmark, with its functions and the user's settings, but for their data.
+
+    Raises BadInput as `check_tasks`, and where a package is missing that the task's functions need.
+    """
+    return _override(_stock(name, settings["task"], resolve=True), name, settings)
 
 
 def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generation: dict) -> dict[str, dict]:
@@ -81,7 +96,7 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
     the benchmark's file is no longer the one that the recipe was written for.
     """
     place = f"evaluation.tasks.{name}"
-    config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    config = benchmark_config(name, settings)
     if settings.get("reading", READING) != READING:
         raise BadInput(
             f"{place}.scoring: the recipe was written for other prompts and another reading of answers; "
