@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from bambo.errors import BadInput
-from bambo.evaluation import evaluate, load_engine
+from bambo.evaluation import evaluate, job, load_engine
 from bambo.evaluation.engine import EvaluationFailed, Machine
+from bambo.evaluation.flops import read_architecture
 from bambo.evaluation.tasks import _gpqa_options
 from bambo.files import file_hash, read_json, write_json
 from bambo.records import read_record
@@ -46,17 +47,25 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path) -> None:
     assert (scores["engine"], scores["device"], scores["gpus"]) == ("hf", "scripted", 0)
     assert scores["sampling"] == {"do_sample": False}
     assert scores["samples"] == file_hash(tmp_path / "out" / "samples.parquet")
-    assert scores["benchmarks"]["gpqa"] == {
+    gpqa = scores["benchmarks"]["gpqa"]
+    expected = {
         "accuracy": 1.0,
         "accuracy_stderr": 0.0,
         "accuracy_repeat_variance": None,
         "tokens": 12.0,
         "tokens_stderr": 0.0,
         "tokens_repeat_variance": None,
+        "latency": 0.25,
+        "tokens_per_correct": 12.0,
+        "flops": None,  # of a model that is nowhere
         "truncated": 0.0,
         "questions": 6,
         "repeats": 1,
     }
+    assert {key: gpqa[key] for key in expected} == expected
+    assert gpqa["exact_match,strict-match"] == 0.0
+    assert scores["throughput"] == pytest.approx((6 * 12 + 60) / scores["generation_seconds"])
+    assert scores["energy"] is None
     aime = scores["benchmarks"]["aime"]
     assert aime["accuracy"] == pytest.approx(0.8)
     assert aime["tokens"] == pytest.approx((4 * 10 + 20) / 5)
@@ -182,6 +191,35 @@ def test_examples_come_from_the_other_questions(tmp_path: Path) -> None:
         assert question not in examples
 
 
+def test_energy_of_a_resumed_evaluation_counts_what_was_spent_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = chat_recipe({"aime": aime_task(tmp_path)})
+    spent = iter(range(0, 1000, 30))  # joules: 30 between two readings
+
+    def evaluated(folder: str, kill: bool, meter: Any) -> dict | None:
+        monkeypatch.setattr(job, "open_meter", lambda uuids: meter)
+        asked: list[str] = []
+
+        def answer(prompt: str, seed: int) -> str:
+            asked.append(prompt)
+            if kill and len(asked) == 3:
+                raise KeyboardInterrupt
+            return "\\boxed{1}"
+
+        try:
+            return evaluate(recipe, ScriptedEngine(answer, chunk_size=2), tmp_path / folder)
+        except KeyboardInterrupt:
+            return None
+
+    # Five questions in chunks of 2: three chunks.
+    assert evaluated("whole", False, lambda: next(spent))["energy"] == 3 * 30 / 5
+    assert evaluated("resumed", True, lambda: next(spent)) is None
+    assert evaluated("resumed", False, lambda: next(spent))["energy"] == 3 * 30 / 5
+    assert evaluated("partly", True, None) is None
+    assert evaluated("partly", False, lambda: next(spent))["energy"] is None
+
+
 def test_a_failed_evaluation_writes_no_score(tmp_path: Path) -> None:
     def answer(prompt: str, seed: int) -> str:
         raise EvaluationFailed("out of memory", "no byte left")
@@ -219,7 +257,16 @@ def test_the_command_scores_as_the_function_does(tmp_path: Path) -> None:
     engine = load_engine(recipe["evaluation"], PAIR / "thinking", Machine(batch_size=4))
     here = evaluate(recipe, engine, tmp_path / "here")
     there = read_record(folder / "scores.json", "scores")
-    assert there["benchmarks"] == here["benchmarks"]
+    measured = [f"latency{part}" for part in ("", "_stderr", "_repeat_variance")]
+    for name, own in here["benchmarks"].items():
+        theirs = there["benchmarks"][name]
+        assert own.keys() == theirs.keys()
+        # What is read of the folder, and what differs from one time to the next.
+        others = [key for key in own if not key.startswith("flops") and key not in measured]
+        assert [own[key] for key in others] == [theirs[key] for key in others]
+        assert theirs["flops"] == pytest.approx(
+            read_architecture(PAIR / "thinking").flops(own["prompt_tokens"], own["tokens"]), rel=0.05
+        )
     assert here["benchmarks"]["aime"]["accuracy"] > 0.4
     assert there["cpu_seconds"] > there["generation_cpu_seconds"] > 0
     samples = [pd.read_parquet(side / "samples.parquet") for side in (folder, tmp_path / "here")]

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..candidate.devices import gpus as visible_gpus
 from ..errors import BadInput
 from ..files import atomic, file_hash, write_text
 from ..records import write_record
 from .data import record_name
+from .energy import open_meter
 from .engine import Engine, EvaluationFailed
-from .scores import benchmark_scores
+from .flops import read_architecture
+from .scores import benchmark_scores, generation_scores, harness_scores
 from .subset import keep
 from .tasks import check_language_data, lm_eval_tasks
 
@@ -56,12 +59,17 @@ def evaluate(
         tasks=tasks,
         seed=settings["seed"],
         answers=output_dir / "answers.jsonl",
+        meter=open_meter(visible_gpus()[:gpus] if gpus else []),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     results = _ask(lm, configs, tasks, settings)
     rows = _rows(results.pop("samples"), lm.rows, tasks)
+    architecture = read_architecture(_model_folder(recipe, output_dir))
     benchmarks = {
-        name: benchmark_scores([row for row in rows if row["benchmark"] == name])
+        name: harness_scores(
+            [results["results"][task] for task, (own, _) in tasks.items() if own == name], OURS
+        )
+        | benchmark_scores([row for row in rows if row["benchmark"] == name], architecture)
         for name in settings["tasks"]
     }
     for name, scores in benchmarks.items():
@@ -84,6 +92,7 @@ def evaluate(
         "generation_seconds": lm.cost["seconds"],
         "cpu_seconds": time.process_time() - start_cpu + lm.stored_cost["cpu_seconds"],
         "generation_cpu_seconds": lm.cost["cpu_seconds"],
+        **generation_scores(lm.cost, len(lm.rows)),
         "peak_memory_gb": engine.peak_memory_gb(),
         "gpus": gpus,
         "samples": file_hash(output_dir / "samples.parquet"),
@@ -92,6 +101,12 @@ def evaluate(
     write_record(output_dir / "scores.json", "scores", scores)
     lm.answers.unlink(missing_ok=True)
     return scores
+
+
+def _model_folder(recipe: Mapping[str, Any], output_dir: Path) -> Path:
+    """A folder with the architecture of the candidate: its model, or where it is merged in place a source."""
+    model = output_dir / "model"
+    return model if model.is_dir() else Path(recipe["sources"][recipe["files_from"]]["path"])
 
 
 def _configs(settings: Mapping[str, Any]) -> tuple[dict[str, dict], dict[str, tuple[str, int]]]:

@@ -15,6 +15,7 @@ from lm_eval.api.model import LM
 from ..errors import BadInput
 from ..files import content_hash
 from .answers import append_answers, read_answers
+from .energy import Meter
 from .engine import Engine, EvaluationFailed, Output, Request
 from .extraction import answer_text
 
@@ -44,10 +45,12 @@ class CountingLM(LM):
         tasks: Mapping[str, tuple[str, int]],  # the harness's name -> benchmark, repeat
         seed: int,
         answers: Path,
+        meter: Meter | None = None,
     ) -> None:
         super().__init__()
         self.engine, self.tokenizer = engine, engine.tokenizer
         self.candidate, self.tasks, self.seed, self.answers = candidate, tasks, seed, answers
+        self.meter = meter
         self.rows: dict[tuple[str, int], dict] = {}
         # Generation in all, and the part of it that an earlier, killed evaluation did.
         self.cost, self.stored_cost = Counter[str](), Counter[str]()
@@ -120,17 +123,22 @@ class CountingLM(LM):
     def _generated(self, waiting: Mapping[str, list[Question]]) -> Iterator[tuple[str, dict]]:
         """Key and entry of each chunk, as it is finished."""
         keys = list(waiting)
-        start, start_cpu = time.perf_counter(), time.process_time()
+        start, start_cpu, start_joules = time.perf_counter(), time.process_time(), self._joules()
         requests = [[question.request for question in chunk] for chunk in waiting.values()]
         for place, outputs in self.engine.generate(requests):
-            now, now_cpu = time.perf_counter(), time.process_time()
+            now, now_cpu, now_joules = time.perf_counter(), time.process_time(), self._joules()
             cost = {
                 "seconds": now - start,
                 "cpu_seconds": now_cpu - start_cpu,
                 "tokens": sum(output.tokens for output in outputs),
+                "joules": now_joules - start_joules,
+                "unmetered": int(self.meter is None),
             }
-            start, start_cpu = now, now_cpu
+            start, start_cpu, start_joules = now, now_cpu, now_joules
             yield keys[place], {"key": keys[place], "outputs": outputs, "cost": cost}
+
+    def _joules(self) -> float:
+        return 0.0 if self.meter is None else self.meter()
 
     def _keep(self, chunk: Sequence[Question], entry: Mapping[str, Any]) -> None:
         self.cost.update(entry["cost"])

@@ -10,6 +10,8 @@ the accurate and long-winded one, a metric sees x = sum_g i_g w_g / sum_g i_g.
 - Tokens grow: m (.025 + .225 x^1.5) with the task's limit m, ten times as many at x = 1 as at x = 0, times a
   log-normal factor of the question (.5 is the sd of its logarithm) and one of the answer (.2). An answer that reaches
   m is cut and wrong: one in 200 at x = 1. Every model makes 50 tokens a second.
+- Of generation as a whole, on the x of tokens: 2 joules a token, and 50 x 32 / (1 + x) tokens a second together, as if
+  longer contexts slowed a batch of 32. FLOPs are reckoned from the sources' shapes as always.
 
 Difficulty and factor of a question depend on benchmark and question alone, so that candidates are compared on the
 same questions; what is drawn for an answer depends on candidate and seed, so that equal recipes have equal scores. A
@@ -31,10 +33,13 @@ from typing import Any
 from .. import __version__
 from ..files import atomic, file_hash
 from ..records import write_record
+from .flops import read_architecture
 from .scores import benchmark_scores
 
 QUESTIONS = 100  # of a benchmark without a limit
 SPEED = 50  # tokens a second
+BATCH = 32
+JOULES = 2.0  # a token
 
 
 def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -49,19 +54,23 @@ def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     )  # numpy, below pyarrow, starts threads: .05 CPU seconds
     settings = recipe["evaluation"]
     rows = {name: list(_answers(recipe, name)) for name in settings["tasks"]}
+    answers = [row for own in rows.values() for row in own]
+    architecture = read_architecture(Path(recipe["sources"][recipe["files_from"]]["path"]))
     samples = folder / "samples.parquet"
-    _write(samples, [row for own in rows.values() for row in own])
+    _write(samples, answers)
     scores = {
         "id": recipe["id"],
         "status": "ok",
         "engine": settings["engine"],
         "device": "simulated",
         "sampling": settings["sampling"],
-        "benchmarks": {name: benchmark_scores(own) for name, own in rows.items()},
+        "benchmarks": {name: benchmark_scores(own, architecture) for name, own in rows.items()},
         "seconds": time.perf_counter() - start,
         "generation_seconds": 0.0,
         "cpu_seconds": time.process_time(),
         "generation_cpu_seconds": 0.0,
+        "throughput": SPEED * BATCH / (1 + _share(recipe["weights"], "tokens")),
+        "energy": JOULES * sum(row["output_tokens"] for row in answers) / len(answers),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "gpus": 0,
         "samples": file_hash(samples),
