@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import plain_errors
+from .errors import BadInput, plain_errors
 
 # Imported when asked for: `bambo --help` should not wait for torch.
 
@@ -43,6 +43,23 @@ def _check(given: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _tasks(given: argparse.Namespace) -> None:
+    import yaml
+
+    from .config import evaluation_identity, load
+    from .evaluation.export import write_tasks
+
+    try:
+        config = load(yaml.safe_load(given.config.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{given.config}: no YAML ({' '.join(str(error).split())}); correct it") from None
+    evaluation = evaluation_identity(config, end_point=False)
+    tasks = {name: {"limit": evaluation["limit"], **task} for name, task in evaluation["tasks"].items()}
+    write_tasks(tasks, config.folder / "benchmarks", given.folder)
+    command = f"lm_eval --include_path {given.folder} --tasks {','.join(tasks)} --apply_chat_template"
+    print(f"{given.folder}: {len(tasks)} tasks; {command} --model hf --model_args pretrained=MODEL")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bambo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -61,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("recipe", type=Path, help="a recipe.json")
     merge.add_argument("output", type=Path, help="the folder to write; replaced if it is there")
     merge.add_argument("--threads", type=int, default=2)
+
+    tasks = add("tasks", _tasks, "write the benchmarks of a config as task files of lm-evaluation-harness")
+    tasks.add_argument("config", type=Path, help="a config file, as for snakemake --configfile")
+    tasks.add_argument("folder", type=Path, help="the folder to write to; give it to lm_eval --include_path")
 
     add_of_run("summary", _summary, "print the Pareto front of a run")
     add_of_run("status", _status, "print how far a run is, also while it goes on")
