@@ -31,6 +31,9 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+SPEED = {"metric": "latency", "expert": "instruct", "base": "thinking"}
+
+
 def message(config: Any) -> str:
     with pytest.raises(BadInput) as caught:
         load(config)
@@ -49,6 +52,29 @@ def test_the_demo_loads_and_keeps_its_order() -> None:
     assert list(config.sources) == ["thinking", "instruct"]
     assert config.searches["blocks"].iterations == 10
     check_paths(config)
+
+
+def test_three_objectives_of_any_metric_and_limits_on_all_of_them() -> None:
+    objectives = DEMO["objectives"] | {
+        "speed": SPEED,
+        "style": {"metric": "exact_match,none", "expert": "thinking", "base": "instruct", "direction": "min"},
+    }
+    limits = [
+        "energy",
+        "latency",
+        "tiny_aime.flops",
+        "exact_match,none",
+        "tiny_gpqa.exact_match,none",
+        "speed",
+    ]
+    config = load(
+        demo(
+            objectives=objectives,
+            reference_point=REMOVED,
+            selection__limits={key: {"max": 1.0} for key in limits},
+        )
+    )
+    assert config.reference_point == [-0.1] * 4
 
 
 def test_a_config_may_be_any_kind_of_dict() -> None:
@@ -232,6 +258,36 @@ def test_config_does_not_import_torch() -> None:
             },
             "objectives.tokens: the tables have a column of this name",
         ),
+        (
+            {"objectives__latency": {"metric": "latency", "expert": "instruct", "base": "thinking"}},
+            "objectives.latency: the tables have a column of this name",
+        ),
+        (
+            {"objectives__em": {"metric": "em", "expert": "instruct", "base": "thinking"}},
+            "objectives.em: the tables have a column of this name",
+        ),
+        # Metrics
+        (
+            {"objectives__efficiency": {**SPEED, "metric": "throughput", "benchmarks": ["tiny_aime"]}},
+            "objectives.efficiency.benchmarks: of no use with metric: throughput",
+        ),
+        (
+            {"objectives__efficiency__metric": "cost"},
+            "evaluation.prices: missing, expected a price for metric: cost of objectives.efficiency",
+        ),
+        (
+            {"objectives__efficiency__metric": "energy", "evaluation__device": "cpu"},
+            "objectives.efficiency.metric: found energy, which only GPUs measure",
+        ),
+        ({"objectives__efficiency__direction": "less"}, "objectives.efficiency.direction: found"),
+        (
+            {"objectives": {**DEMO["objectives"], **dict.fromkeys("abc", SPEED)}},
+            "objectives: found a table of 5 entries, expected a table of ",
+        ),
+        (
+            {"objectives__third": SPEED},
+            "reference_point: found 2 numbers, expected 3, one an objective",
+        ),
         # Searches
         ({"searches__blocks__n_initial": 2}, "searches.blocks.n_initial: found 2, expected at least 3"),
         ({"searches__blocks__weights": [0.5]}, "searches.blocks.weights: of no use with initial: warm-start"),
@@ -270,6 +326,10 @@ def test_config_does_not_import_torch() -> None:
         (
             {"selection__limits": {"token": {"max": 5}}},
             "selection.limits.token: unknown metric, did you mean tokens?",
+        ),
+        (
+            {"selection__limits": {"tiny_aime.throughput": {"max": 5}}},
+            "selection.limits.tiny_aime.throughput: unknown metric",
         ),
         ({"selection__limits": {"tokens": {}}}, "selection.limits.tokens: found neither min nor max"),
         (

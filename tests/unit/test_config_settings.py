@@ -203,6 +203,21 @@ def test_what_decides_a_searchs_proposals(key: str, value: Any, changed: list[st
     assert changed is None or changed_keys(old, new) == changed
 
 
+def test_prices_and_the_use_of_the_machine_decide_where_they_are_measured() -> None:
+    changes = {"evaluation__batch_size": 7, "evaluation__prices": {"gpu_hour": 2.0}}
+
+    def changed(metric: str, **prices: float) -> list[str]:
+        old = demo(objectives__efficiency__metric=metric, evaluation__prices=prices)
+        new = demo(objectives__efficiency__metric=metric, **changes)
+        return changed_keys(deciding(load(old), "blocks"), deciding(load(new), "blocks"))
+
+    assert changed("tokens") == changed("flops") == []
+    assert changed("latency") == changed("throughput") == ["evaluation.batch_size"]
+    prices = ["evaluation.prices.gpu_hour", "evaluation.prices.output_tokens"]
+    assert [key for key in changed("cost", output_tokens=1.0) if "prices" in key] == prices
+    assert "evaluation.batch_size" in changed("cost", gpu_hour=1.0)
+
+
 def test_the_order_of_the_sources_and_objectives_decides() -> None:
     for section in ("sources", "objectives"):
         turned = demo(**{section: dict(reversed(DEMO[section].items()))})

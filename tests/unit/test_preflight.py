@@ -9,7 +9,7 @@ from bambo.candidate.devices import VISIBLE
 from bambo.config import load
 from bambo.disk import Space
 from bambo.errors import BadInput
-from bambo.preflight import Places, check, parallel_evaluations
+from bambo.preflight import Places, check, check_objectives, parallel_evaluations
 from demo_config import ROOT, demo
 from snakemake.resources import Resource
 
@@ -120,3 +120,35 @@ def test_a_run_that_cannot_be_written_to_is_said_at_once(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"results: a link to scratch, which is gone"):
         check(load(demo()), 1)
+
+
+def objectives(**own: Any) -> None:
+    made = {"expert": "thinking", "base": "instruct", **own}
+    check_objectives(load(demo(objectives__reasoning=made)))
+
+
+def test_metrics_of_the_harness_are_known_by_their_task_files() -> None:
+    for metric in ("accuracy", "energy", "exact_match,none"):
+        objectives(metric=metric, **({} if "energy" in metric else {"benchmarks": ["tiny_aime"]}))
+    objectives(metric="exact_match", benchmarks=["tiny_aime"])
+    objectives(metric="exact_match,strict-match", benchmarks=["tiny_gpqa"])
+
+
+@pytest.mark.parametrize(
+    ("own", "text"),
+    [
+        (
+            {"metric": "exact_match"},
+            r"objectives\.reasoning\.metric: benchmark tiny_gpqa reads 'exact_match' in several ways, "
+            "expected 'exact_match,strict-match' or 'exact_match,flexible-extract'",
+        ),
+        (
+            {"metric": "exact_mach", "benchmarks": ["tiny_aime"]},
+            r"objectives\.reasoning\.metric: 'exact_mach' is no metric of benchmark tiny_aime, .* is it 'exact_match'",
+        ),
+        ({"metric": "acuracy"}, r"'acuracy' is no metric of benchmark tiny_gpqa, .* is it 'accuracy'"),
+    ],
+)
+def test_an_unknown_metric_is_named_with_the_nearest(own: dict[str, Any], text: str) -> None:
+    with pytest.raises(BadInput, match=text):
+        objectives(**own)

@@ -14,7 +14,8 @@ with job(snakemake.log[0]):
     run = Run.open(config)
     ids = read_json(snakemake.input.candidates)["end_points"]
     objectives = {name: objective.model_dump() for name, objective in config.objectives.items()}
-    scale = normalisation(objectives, {name: run.scores(id) for name, id in ids.items()})
+    end_points = {name: run.scores(id) for name, id in ids.items()}
+    scale = normalisation(objectives, end_points, config.evaluation.prices.model_dump())
     logging.info(describe(scale))
     print(describe(scale), flush=True)
     write_json(Path(snakemake.output[0]), scale)

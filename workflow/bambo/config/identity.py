@@ -8,6 +8,7 @@ from ..errors import BadInput
 from ..evaluation.data import data_hash
 from ..evaluation.tasks import READING, task_hash
 from ..files import content_hash, read_json
+from ..objectives import depends_on_device
 from .errors import one_line, shown
 from .models import IDENTITY, Config, Evaluation
 
@@ -139,7 +140,20 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
     }
     if settings["reference"] == "fixed":
         tables["reference_point"] = config.reference_point
+    if measuring := _measuring(config):
+        tables["evaluation"] = measuring
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
+
+
+def _measuring(config: Config) -> dict[str, Any]:
+    """What else decides the objectives: prices, and how a machine is used where it is what is measured."""
+    evaluation, metrics = config.evaluation, {each.metric for each in config.objectives.values()}
+    prices = evaluation.prices.model_dump()
+    measuring: dict[str, Any] = {"prices": prices} if "cost" in metrics else {}
+    if any(depends_on_device(metric, prices) for metric in metrics):
+        measuring |= {"batch_size": evaluation.batch_size, "threads": evaluation.threads}
+        measuring["gpus"] = config.resources.evaluate.gpu
+    return measuring
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
