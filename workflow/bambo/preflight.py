@@ -20,7 +20,9 @@ from .config import (
 )
 from .disk import Space, check_space
 from .evaluation import check_tasks
+from .evaluation.metrics import harness_metrics
 from .files import read_json
+from .objectives import METRICS, check_metric
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,23 @@ def check(config: Config, parallel: int) -> Space | None:
     check_paths(config)
     _check_sources(config)
     check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
+    check_objectives(config)
     folder = config.folder
     check_writable(folder)
     _check_unchanged(config, folder)
     return check_space(config, parallel)
+
+
+def check_objectives(config: Config) -> None:
+    """BadInput where an objective's metric is none of ours, and none that the files of its benchmarks' tasks list."""
+    tasks = {name: task.model_dump() for name, task in config.evaluation.tasks.items()}
+    for name, objective in config.objectives.items():
+        if objective.metric in METRICS:
+            continue
+        for benchmark in objective.benchmarks or tasks:
+            metrics = harness_metrics(benchmark, tasks[benchmark])
+            if metrics:
+                check_metric(objective.metric, metrics, benchmark, f"objectives.{name}.metric")
 
 
 def _check_sources(config: Config) -> None:

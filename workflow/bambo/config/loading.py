@@ -5,24 +5,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..objectives import METRICS
 from .errors import Location, Problem, bad_input, found, nearest, schema_problems
-from .models import Config, Search
+from .models import Config, Objective, Search
 
-# Names that the tables use themselves: columns beside the objectives', rows beside the searches'.
+# Names that the tables use themselves, beside those of metrics: columns beside objectives, rows beside searches.
 COLUMNS = {
-    *["search", "iteration", "candidate", "origin", "variables", "accuracy", "tokens", "seconds", "status"],
-    *[
-        "peak_memory_gb",
-        "failure",
-        "reason",
-        "warning",
-        "front",
-        "found_by",
-        "name",
-        "preference",
-        "evaluations",
-    ],
-    *["hypervolume", "front_size", "reference_point"],
+    *["search", "iteration", "candidate", "origin", "variables", "seconds", "status", "failure", "reason"],
+    *["warning", "front", "found_by", "name", "preference", "evaluations", "hypervolume", "front_size"],
+    *["reference_point", "export"],
 }
 ROWS = {"reference", "all"}
 
@@ -75,7 +66,7 @@ def _objectives(config: Config) -> Iterator[Problem]:
         yield ("reference_point",), f"{text}; correct it, or leave it out"
     for name, objective in config.objectives.items():
         place: Location = ("objectives", name)
-        if name in COLUMNS:
+        if name in {*COLUMNS, *METRICS, *(each.metric for each in config.objectives.values())}:
             yield place, "the tables have a column of this name; give the objective another"
         for key, source in (("expert", objective.expert), ("base", objective.base)):
             if source not in sources:
@@ -91,12 +82,32 @@ def _objectives(config: Config) -> Iterator[Problem]:
                     (*place, "benchmarks", i),
                     f"found {found(task)}, which is no task{nearest(task, tasks)}",
                 )
+        yield from _metric(config, name, objective)
+
+
+def _metric(config: Config, name: str, objective: Objective) -> Iterator[Problem]:
+    """What a metric that BAMBO knows asks of other keys; those of the harness are known to task files (preflight)."""
+    metric = objective.metric
+    if metric not in METRICS:
+        return
+    if METRICS[metric].of == "candidate" and objective.benchmarks is not None:
+        text = f"of no use with metric: {metric}, which is measured on all answers together; remove it"
+        yield ("objectives", name, "benchmarks"), text
+    if metric == "cost" and not any(config.evaluation.prices.model_dump().values()):
+        text = f"missing, expected a price for metric: cost of objectives.{name}; add one"
+        yield ("evaluation", "prices"), text
+    if metric == "energy" and config.evaluation.device == "cpu" and config.evaluation.engine != "simulated":
+        yield (
+            ("objectives", name, "metric"),
+            "found energy, which only GPUs measure, but evaluation.device is cpu; take another metric",
+        )
 
 
 def _limits(config: Config) -> Iterator[Problem]:
-    per_task = ("accuracy", "tokens", "truncated")
-    metrics = ["accuracy", "tokens", "seconds", "peak_memory_gb", *config.objectives]
-    metrics += [f"{task}.{metric}" for task in config.evaluation.tasks for metric in per_task]
+    own = [objective.metric for objective in config.objectives.values() if objective.metric not in METRICS]
+    per_task = [name for name, metric in METRICS.items() if metric.of == "benchmark"] + own
+    metrics = ["seconds", *METRICS, *own, *config.objectives]
+    metrics += [f"{task}.{metric}" for task in config.evaluation.tasks for metric in [*per_task, "truncated"]]
     for metric, limit in config.selection.limits.items():
         place = ("selection", "limits", metric)
         if metric not in metrics:
