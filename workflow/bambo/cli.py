@@ -43,6 +43,61 @@ def _check(given: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _cost(given: argparse.Namespace) -> None:
+    from .cost import Given, Range
+    from .report.cost import print_cost
+
+    asked = Given(
+        questions=dict(given.questions),
+        prompt_tokens=dict(given.prompt_tokens),
+        output_tokens={name: Range(*ends) for name, ends in given.output_tokens},
+        tokens_per_second=given.tokens_per_second,
+        start_seconds=given.start_seconds,
+        merge_seconds=given.merge_seconds,
+        model_gb=given.model_gb,
+        parallel=given.parallel,
+    )
+    print_cost(given.config, asked)
+
+
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    """NAME=N or NAME=LOW-HIGH."""
+    name, _, numbers = text.partition("=")
+    low, _, high = numbers.partition("-")
+    try:
+        found = _positive(low), _positive(high or low)
+    except argparse.ArgumentTypeError:
+        found = 1.0, 0.0
+    if not name or found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"found {text}, expected NAME=N or NAME=LOW-HIGH")
+    return name, found
+
+
+def _figure(text: str) -> tuple[str, float]:
+    """NAME=N."""
+    name, (low, high) = _range(text)
+    if low != high:
+        raise argparse.ArgumentTypeError(f"found {text}, expected NAME=N")
+    return name, low
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text.replace(",", ""))
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number above 0")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = _positive(text)
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number")
+    return int(number)
+
+
 def _tasks(given: argparse.Namespace) -> None:
     import yaml
 
@@ -78,6 +133,28 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("recipe", type=Path, help="a recipe.json")
     merge.add_argument("output", type=Path, help="the folder to write; replaced if it is there")
     merge.add_argument("--threads", type=int, default=2)
+
+    cost = add("cost", _cost, "reckon what a run takes: evaluations, tokens, GPU hours, disk, money")
+    cost.add_argument("config", type=Path, help="the run's config; what the run has measured so far is used")
+    for option, read, form, text in [
+        ("questions", _figure, "NAME=N", "questions of a benchmark; may be given for each"),
+        ("prompt-tokens", _figure, "NAME=N", "mean tokens of a benchmark's prompts"),
+        (
+            "output-tokens",
+            _range,
+            "NAME=LOW-HIGH",
+            "mean tokens of an answer, of the briefest candidate and the longest",
+        ),
+    ]:
+        cost.add_argument(f"--{option}", type=read, action="append", default=[], metavar=form, help=text)
+    for option, text in [
+        ("tokens-per-second", "output tokens of one GPU (without any: of an evaluation)"),
+        ("start-seconds", "from the start of an evaluation's job until it generates"),
+        ("merge-seconds", "a merge"),
+        ("model-gb", "size of one model"),
+    ]:
+        cost.add_argument(f"--{option}", type=_positive, metavar="N", help=text)
+    cost.add_argument("--parallel", type=_whole, metavar="N", help="evaluations at a time")
 
     tasks = add("tasks", _tasks, "write the benchmarks of a config as task files of lm-evaluation-harness")
     tasks.add_argument("config", type=Path, help="a config file, as for snakemake --configfile")

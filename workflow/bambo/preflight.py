@@ -23,6 +23,7 @@ from .evaluation import check_tasks
 from .evaluation.metrics import harness_metrics
 from .files import read_json
 from .objectives import METRICS, check_metric
+from .templates import check_templates
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def check(config: Config, parallel: int) -> Space | None:
     """
     check_paths(config)
     _check_sources(config)
+    template_notes(config)
     check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
     check_objectives(config)
     folder = config.folder
@@ -97,6 +99,22 @@ def _check_sources(config: Config) -> None:
     check_compatible(checkpoints)
     for checkpoint in checkpoints:
         check_blocks(config, checkpoint.layers)
+
+
+def template_notes(config: Config, found: Mapping[str, Path] | None = None) -> list[str]:
+    """What to know of the sources' chat templates; BadInput where `files_from` has none.
+
+    found: source -> folder, once those on the hub are here; before that, local ones alone are looked at. What could be
+    told before is not told again.
+    """
+    local = {
+        name: Path(source.model) for name, source in config.sources.items() if not is_hub_id(source.model)
+    }
+    told = found is not None and len(local) == len(found)
+    folders = local if found is None else found
+    if config.evaluation.engine == "simulated" or told or config.files_from not in folders:
+        return []
+    return check_templates(folders, config.files_from)
 
 
 def _check_unchanged(config: Config, folder: Path) -> None:
