@@ -12,6 +12,7 @@
 #   candidates/<id>/recipe.json      one merge in full; written once, made by no rule         candidates.smk
 #   candidates/<id>/model/           the merged checkpoint, gone once scored
 #   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
+#   smoke/report.txt                 a few questions, answered in full view: `snakemake smoke`  smoke.smk
 #   tables/*.csv figures/*.svg       observations, fronts, hypervolume, selection             tables.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
@@ -36,6 +37,7 @@ include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/smoke.smk"
 
 
 # Seconds of work on small files: not worth a place in a cluster's queue.
@@ -50,6 +52,8 @@ localrules:
     complete,
     tables,
     figures,
+    smoke_candidates,
+    smoke,
 
 
 rule all:
@@ -62,7 +66,8 @@ rule all:
 
 onstart:
     with plain_errors():
-        start.begin(CONFIG, config, PLACES.count, start.notes(CONFIG, PLACES.gpus, SPACE))
+        notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]
+        start.begin(CONFIG, config, PLACES.count, notes)
 
 
 onsuccess:

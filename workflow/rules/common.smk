@@ -26,7 +26,7 @@ RUN = str(CONFIG.folder)
 
 if workflow.is_main_process:
     from bambo import start
-    from bambo.preflight import check, parallel_evaluations
+    from bambo.preflight import check, parallel_evaluations, template_notes
 
     with plain_errors():
         LIMITS = workflow.resource_settings
@@ -128,4 +128,6 @@ def length_option():
 def print_summary():
     from bambo.report.summary import print_run
 
-    print_run(CONFIG.folder)
+    # Not after a smoke run alone.
+    if (CONFIG.folder / "tables/selection.csv").exists():
+        print_run(CONFIG.folder)

@@ -4,7 +4,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from textwrap import shorten, wrap
@@ -19,6 +19,7 @@ from ..errors import BadInput
 from ..files import read_json
 from ..integrity import END_POINTS, as_snakemake
 from ..records import Damaged, read_record
+from ..smoke import smoke_ids
 from ..start import read_start
 from . import tables
 from .summary import duration
@@ -90,7 +91,9 @@ def status_text(run_dir: Path) -> str:
     config = load(start["config"])
     candidates = states(run_dir)
     ends = _read(run_dir / END_POINTS)
-    rows = (
+    smoke = smoke_ids(run_dir)
+    rows = {"smoke run": {"": sorted(smoke)}} if smoke else {}
+    rows |= (
         {"end points": {"": sorted({*ends["end_points"].values(), *ends["own_files"].values()})}}
         if ends
         else {}
@@ -107,7 +110,7 @@ def status_text(run_dir: Path) -> str:
         )
         parts.append(_map(name, ids, candidates, volume))
     parts.append(["  ".join(f"{character} {name}" for name, character in MAP.items())])
-    asked = [id for ids in rows.values() for row in ids.values() for id in row]
+    asked = [id for name, ids in rows.items() if name != "smoke run" for row in ids.values() for id in row]
     parts.append(_failures(candidates, start["command"], run_dir))
     if any(_name(id, candidates) == "damaged" for id in [*asked, *candidates]):
         parts.append([f"Damaged files: `{_program()} check {run_dir}` prints the command that repairs them"])
@@ -115,7 +118,7 @@ def status_text(run_dir: Path) -> str:
     left = [id for id in asked if id == PLANNED] + [
         id for id in {*asked} - {PLANNED} if _name(id, candidates) in OPEN
     ]
-    parts.append(_cost(candidates, len(left), start["parallel"], config.resources.evaluate.gpu))
+    parts.append(_cost(candidates, smoke, len(left), start["parallel"], config.resources.evaluate.gpu))
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
@@ -243,8 +246,10 @@ def _program() -> str:
     return "bambo" if shutil.which("bambo") or Path(called).name != "bambo" else called
 
 
-def _cost(candidates: Mapping[str, State], left: int, parallel: int, gpus: int) -> list[str]:
-    """What was spent, each candidate once, and what `left` evaluations will take."""
+def _cost(
+    candidates: Mapping[str, State], smoke: Collection[str], left: int, parallel: int, gpus: int
+) -> list[str]:
+    """What was spent, each candidate once, and what `left` evaluations will take; those of a smoke run are shorter."""
     done = [each.scores for each in candidates.values() if each.scores is not None]
     lost = sum(each.lost_seconds for each in candidates.values())
     on_gpus = any(scores["gpus"] for scores in done)
@@ -254,8 +259,9 @@ def _cost(candidates: Mapping[str, State], left: int, parallel: int, gpus: int) 
     lines = [f"Spent: {spent / 3600:.2f} {what}"]
     if lost:
         lines[0] += f", {lost * each_takes / 3600:.2f} of them on attempts that failed"
-    if left and done:
-        seconds = median(scores["seconds"] for scores in done)
+    whole = [scores["seconds"] for scores in done if scores["id"] not in smoke]
+    if left and whole:
+        seconds = median(whole)
         lines.append(
             f"Left: {left} evaluations of about {duration(seconds)}: {left * seconds * each_takes / 3600:.2f} {what}, "
             f"about {duration(left * seconds / min(parallel, left))} at {parallel} at a time"

@@ -1,0 +1,40 @@
+# A look before the leap: three models, four questions a benchmark. Nothing here runs unless the target `smoke` is asked for.
+#
+# REQUIRED INPUTS  sources/<name>.json, benchmarks/<name>.json, the candidates' scores
+# OUTPUTS          smoke/candidates.json   ids of both sources and their middle, asked few questions
+#                  smoke/report.txt        texts, scores, what looks wrong, and what the whole run takes
+
+
+def smoke_scores(wildcards):
+    with checkpoints.smoke_candidates.get().output[0].open() as file:
+        return scores(json.load(file).values())
+
+
+checkpoint smoke_candidates:
+    """Write the recipes of a smoke run."""
+    input:
+        expand(f"{RUN}/sources/{{source}}.json", source=CONFIG.sources),
+        expand(f"{RUN}/benchmarks/{{name}}.json", name=bambo.config.hub_benchmarks(CONFIG)),
+    output:
+        update(f"{RUN}/smoke/candidates.json"),
+    log:
+        f"{RUN}/logs/smoke_candidates.log",
+    conda:
+        "../../envs/optimize.yaml"
+    script:
+        "../scripts/smoke_candidates.py"
+
+
+rule smoke:
+    """Show what the models wrote, and reckon what the whole run takes."""
+    input:
+        smoke_scores,
+        candidates=f"{RUN}/smoke/candidates.json",
+    output:
+        f"{RUN}/smoke/report.txt",
+    log:
+        f"{RUN}/logs/smoke.log",
+    conda:
+        "../../envs/optimize.yaml"
+    script:
+        "../scripts/smoke.py"
