@@ -215,6 +215,9 @@ def test_the_documented_figures_of_the_papers_own_settings() -> None:
     [row] = [line for line in page.splitlines() if line.startswith("| GPU hours")]
     hours = [number(each.hours, 1) for each in (found, Estimate(load(qwen())))]
     assert row == f"| GPU hours | {' | '.join(hours)} |"
+    readme = (ROOT / "README.md").read_text()
+    for each in (found, Estimate(load(qwen()))):
+        assert f" {each.hours.low:.0f}-{each.hours.high:.0f}" in readme
 
 
 @pytest.mark.parametrize(

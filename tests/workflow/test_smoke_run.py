@@ -1,12 +1,16 @@
 """`snakemake smoke` for real on the embedded pair, and the plans of the configs for Qwen3-4B."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import ENVIRONMENT, ROOT, Workflow, small_config
+
+COMMIT = "0123456789" * 4
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,40 @@ def test_status_does_not_take_it_for_the_run(smoked: Workflow) -> None:
 def test_the_run_itself_plans_nothing_of_it(tmp_path: Path) -> None:
     plan = Workflow(tmp_path, small_config()).succeed("--dry-run")
     assert "smoke" not in plan.replace(str(tmp_path), "")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a cache of the hub that holds the embedded pair as org/thinking and org/instruct."""
+    monkeypatch.setitem(ENVIRONMENT, "HF_HOME", str(tmp_path / "hf"))
+    for name in ("thinking", "instruct"):
+        folder = tmp_path / f"hf/hub/models--org--{name}"
+        shutil.copytree(ROOT / "resources/models" / name, folder / "snapshots" / COMMIT)
+        (folder / "refs").mkdir()
+        (folder / "refs/main").write_text(COMMIT)
+    return tmp_path / "hf/hub"
+
+
+def on_the_hub() -> dict[str, Any]:
+    return small_config(sources={name: {"model": f"org/{name}"} for name in ("thinking", "instruct")})
+
+
+def test_templates_of_the_hub_are_compared_once_they_are_here(hub: Path, tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path / "run", on_the_hub())
+    said = workflow.succeed("results/small/smoke/candidates.json", "results/small/endpoints/candidates.json")
+    assert said.count("chat template: that of instruct; thinking has another one") == 2
+    sizes = workflow.bambo("cost", "config.yaml").stdout
+    assert "size of a model: 1.2 MB" in sizes
+    assert "downloads      org/thinking and org/instruct" in sizes
+
+
+def test_a_template_that_the_hub_lacks_stops_before_any_evaluation(hub: Path, tmp_path: Path) -> None:
+    (hub / f"models--org--instruct/snapshots/{COMMIT}/chat_template.jinja").unlink()
+    workflow = Workflow(tmp_path / "run", on_the_hub())
+    done = workflow.run()
+    assert done.returncode == 1
+    assert 'error: files_from: found "instruct", a source without a chat template' in done.stderr
+    assert not (workflow.results / "candidates").exists()
 
 
 def test_simulated_engines_show_that_the_path_works(tmp_path: Path) -> None:
