@@ -85,6 +85,7 @@ class Measured(NamedTuple):
     output_tokens: dict[str, Range]  # least and most of the candidates
     tokens_per_second: float | None  # of one GPU
     start_seconds: float | None
+    on_gpu: bool
 
 
 class Stage(NamedTuple):
@@ -176,6 +177,7 @@ def _means(folders: Sequence[Path], whole: bool) -> Measured:
         {name: Range(min(values), max(values)) for name, values in tokens.items()},
         generated / seconds if seconds else None,
         median(scores["seconds"] - scores["generation_seconds"] for scores in all_scores),
+        any(scores["gpus"] for scores in all_scores),
     )
 
 
@@ -214,6 +216,8 @@ class Estimate:
         self._note_benchmarks()
 
         self.on_gpu = evaluation.device != "cpu" and config.resources.evaluate.gpu > 0
+        if self.seen and evaluation.device == "auto":
+            self.on_gpu = self.seen[0].on_gpu
         self.gpus = config.resources.evaluate.gpu if self.on_gpu else 1
         self.at_full_speed = True  # false where the speed is that of a few answers at a time
         self.speed = self._rate("tokens_per_second", TOKENS_PER_SECOND)
