@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm lint format bench-demo bench-merge bench-scale reference lock
+.PHONY: setup demo test test-slurm test-vllm lint format bench-demo bench-merge bench-scale reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -23,6 +23,16 @@ demo: setup  ## the whole search on the embedded pair, then two models to take h
 test-slurm: setup  ## the same workflow on a one-node Slurm of its own (Debian packages, root)
 	tests/slurm/cluster.sh up $(SLURM)
 	$(BIN)/pytest tests/slurm; status=$$?; tests/slurm/cluster.sh down $(SLURM); exit $$status
+
+test-vllm: .venv-vllm/installed  ## the engine vllm, on this CPU, in an environment of its own (4 GB)
+	.venv-vllm/bin/python -m pytest tests/unit/test_evaluation_vllm.py
+
+.venv-vllm/installed: tests/vllm/requirements.lock
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check $$(grep ^torch== $<)
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
 
 test: setup  ## all tests: fast ones, then real runs of small workflows
 	$(BIN)/pytest

@@ -138,7 +138,7 @@ def test_new_weights_leave_nothing_of_the_old_ones(tmp_path: Path, tied: bool) -
         del weights["model.layers.1.mlp.up_proj.weight"]
         with pytest.raises(EvaluationFailed, match="not those that were merged"):
             engine.load_weights(weights.items())
-        with pytest.raises(BadInput, match="vLLM cannot load these weights: .*nonsense"):
+        with pytest.raises(BadInput, match=r"vLLM cannot load these weights: .*nonsense"):
             engine.load_weights([("model.nonsense.weight", torch.zeros(3))])
 
 

@@ -17,9 +17,8 @@ os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = os.environ["VLLM_RAISE_ON_LOGIT_NANS
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault(
-    "VLLM_CPU_OMP_THREADS_BIND", "nobind"
-)  # evaluations beside this one would bind the same cores
+# Evaluations beside this one would bind the same cores.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 import vllm
 import vllm._custom_ops
