@@ -21,6 +21,21 @@ OBJECTIVES = {
     "reasoning": {"metric": "accuracy", "expert": "thinking", "base": "instruct"},
     "efficiency": {"metric": "tokens", "expert": "instruct", "base": "thinking"},
 }
+FRUGAL = {"expert": "instruct", "base": "thinking"}
+# By how many there are; the third one of four is measured on the device.
+SETS = {
+    2: OBJECTIVES,
+    3: {
+        "science": {**OBJECTIVES["reasoning"], "benchmarks": ["tiny_gpqa"]},
+        "mathematics": {**OBJECTIVES["reasoning"], "benchmarks": ["tiny_aime"]},
+        "efficiency": OBJECTIVES["efficiency"],
+    },
+    4: {
+        **OBJECTIVES,
+        "speed": {"metric": "latency", **FRUGAL},
+        "answers_a_second": {"metric": "throughput", **FRUGAL},
+    },
+}
 GROUPS = ["embeddings", *(f"layers.{layer}" for layer in range(12)), "head"]
 BLOCKS = [["embeddings"], *([f"layers.{a}", f"layers.{a + 1}"] for a in range(0, 12, 2)), ["head"]]
 NAMES = ["embeddings", *(f"layers {a}-{a + 1}" for a in range(0, 12, 2)), "head"]
@@ -58,6 +73,9 @@ def measured_scores(candidate: str, x: np.ndarray) -> dict[str, Any]:
             "tokens": lengths.mean(),
             "tokens_stderr": lengths.std(ddof=1) / questions**0.5,
             "tokens_repeat_variance": None,
+            "latency": 0.02 * lengths.mean() + 0.1,
+            "latency_stderr": 0.02 * lengths.std(ddof=1) / questions**0.5,
+            "latency_repeat_variance": None,
             "truncated": (lengths > 60).mean(),
             "questions": questions,
             "repeats": 1,
@@ -67,11 +85,14 @@ def measured_scores(candidate: str, x: np.ndarray) -> dict[str, Any]:
         "id": candidate,
         "status": "ok",
         "engine": "hf",
+        "device": "fake",
         "benchmarks": parts,
         "seconds": seconds,
         "generation_seconds": seconds - 1.5,
         "cpu_seconds": seconds,
         "generation_cpu_seconds": seconds - 1.5,
+        "throughput": 3000 / (1 + parts["tiny_aime"]["tokens"] / 50),
+        "energy": None,
         "peak_memory_gb": 0.61,
         "gpus": 0,
         "versions": {},
@@ -143,8 +164,11 @@ def _propose(run_dir: Path, search: str, iteration: int, X: np.ndarray, origin: 
     return candidates
 
 
-def fake_run(run_dir: Path, iterations: int = 2, seed: int = 0) -> Path:
-    """Write the run: search "blocks" (8, then 4 an iteration near good ones) and search "single" (.1-.9)."""
+def fake_run(run_dir: Path, iterations: int = 2, seed: int = 0, objectives: int = 2) -> Path:
+    """Write the run: search "blocks" (8, then 4 an iteration near good ones) and search "single" (.1-.9).
+
+    objectives: a key of SETS.
+    """
     searches = {name: {"variables": variables} for name, variables in VARIABLES.items()}
     write_json(run_dir / "partition/blocks.json", {"searches": searches})
     for name, variables in searches.items():
@@ -156,7 +180,7 @@ def fake_run(run_dir: Path, iterations: int = 2, seed: int = 0) -> Path:
     }
     write_json(run_dir / "endpoints/candidates.json", {"end_points": ends, "own_files": own})
     scores = {source: read_scores(run_dir / "candidates" / id) for source, id in ends.items()}
-    write_json(run_dir / "endpoints/normalisation.json", normalisation(OBJECTIVES, scores))
+    write_json(run_dir / "endpoints/normalisation.json", normalisation(SETS[objectives], scores))
 
     rng = np.random.default_rng(seed)
     X = np.concatenate([[np.zeros(8)], [np.ones(8)], [np.full(8, 0.5)], rng.random((5, 8))])
@@ -185,17 +209,18 @@ REFERENCE_POINT = (-0.1, -0.1)
 
 
 @cache
-def frames() -> Frames:
+def frames(objectives: int = 2) -> Frames:
     """Tables of a fake run with two iterations, a failed and a truncated candidate; do not change them."""
+    reference = (-0.1,) * objectives
     with TemporaryDirectory() as folder:
-        run_dir = fake_run(Path(folder))
+        run_dir = fake_run(Path(folder), objectives=objectives)
         second = read_record(run_dir / "search/blocks/proposals/t001.json", "proposal")
         fail(run_dir, second["candidates"][1])
         run = tables.read_run(run_dir, VARIABLES)
     observations = tables.observations(run)
-    pareto = tables.pareto(run, observations, SETTINGS, REFERENCE_POINT)
+    pareto = tables.pareto(run, observations, SETTINGS, reference)
     selection = tables.selection(observations, pareto, front="posterior", divisions=10, nearest=3, limits={})
-    return Frames(observations, pareto, tables.hypervolume(observations, REFERENCE_POINT), selection)
+    return Frames(observations, pareto, tables.hypervolume(observations, reference), selection)
 
 
 def fake_differences() -> pd.DataFrame:

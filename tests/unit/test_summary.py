@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from bambo.errors import BadInput
 from bambo.pareto import hypervolume
+from bambo.records import read_record
 from bambo.report import summary, tables
 from bambo.search.presets import PRESETS
 from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, Frames, fake_run, frames
@@ -66,6 +67,61 @@ def test_lines_fit_a_terminal_also_with_a_weight_a_layer():
     assert "0.25  0.25     0.25" in text
     assert max(map(len, text.splitlines())) <= 110
     assert max(map(len, text_of(table, ("a long warning " * 20,)).splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (3, ["accuracy", "tokens", "science", "mathematics", "efficiency"]),
+        (4, ["accuracy", "tokens", "latency", "throughput"]),
+    ],
+)
+def test_more_objectives_are_told_by_what_they_are_made_of(count, shown):
+    table = frames(count)
+    lines = text_of(table).splitlines()
+    assert max(map(len, lines)) <= 110
+    head = next(line for line in lines if line.split()[:1] == ["candidate"])
+    assert head.split()[1 : 1 + len(shown)] == shown
+    chosen = next(line for line in lines if line.startswith("Chosen models"))
+    assert chosen.split()[3:] == shown
+    row = table.selection.iloc[0]
+    cells = next(line for line in lines if line.startswith(f"  {row['name']} ")).split()
+    for name, cell in zip(shown, cells[2:], strict=True):
+        assert float(cell.replace(",", "")) == pytest.approx(row[name], abs=0.0501)
+    volume = table.hypervolume.query("search == 'blocks'")["hypervolume"].iloc[-1]
+    assert f"{volume:.4f}" in "\n".join(lines)
+    line = summary.progress_line(table.observations, "blocks", 48, (-0.1,) * count)
+    assert f"hypervolume {volume:.4f} " in line
+
+
+def test_many_long_columns_leave_the_weights_to_the_tables():
+    table = frames(3)
+    long = {name: f"{name}_of_the_models_that_are_merged" for name in tables.objective_names(table[0])}
+    renamed = [
+        frame.rename(
+            columns=lambda column: next(
+                (column.replace(a, b) for a, b in long.items() if a in column), column
+            )
+        )
+        for frame in table
+    ]
+    head = next(line for line in text_of(Frames(*renamed)).splitlines() if line.split()[:1] == ["candidate"])
+    assert head.split()[-1] == long["efficiency"]
+
+
+def test_a_search_without_any_evaluation_has_a_line():
+    table = frames().observations.query("search != 'blocks'")
+    assert summary.progress_line(table, "blocks", 48, REFERENCE_POINT) == "blocks: 0 of 48 evaluations"
+
+
+def test_progress_names_what_is_not_scored(tmp_path):
+    run_dir = fake_run(tmp_path)
+    lost = read_record(run_dir / "search/blocks/proposals/t001.json", "proposal")["candidates"][2]
+    (run_dir / "candidates" / lost / "scores.json").unlink()
+    summary.print_progress(run_dir, "blocks", SETTINGS["blocks"], REFERENCE_POINT, before=1)
+    for before in (2, None):
+        with pytest.raises(BadInput, match=rf"candidates {lost}: no scores\.json"):
+            summary.print_progress(run_dir, "blocks", SETTINGS["blocks"], REFERENCE_POINT, before=before)
 
 
 def test_warnings_only_where_they_are_due():

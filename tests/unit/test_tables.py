@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from bambo.candidate.folder import read_scores
 from bambo.errors import BadInput
+from bambo.files import read_json, write_json
+from bambo.objectives import normalisation
 from bambo.pareto import hypervolume, non_dominated
 from bambo.records import read_record, write_record
 from bambo.report import tables
-from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, add_candidate, fail, fake_run, frames
+from fake_run import OBJECTIVES, REFERENCE_POINT, SETTINGS, VARIABLES, add_candidate, fail, fake_run, frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -109,6 +111,115 @@ def test_a_failed_evaluation_has_a_reason_and_no_number(tmp_path):
     assert course["evaluations"].tolist() == list(range(1, 17))
     assert course["hypervolume"].iloc[place] == course["hypervolume"].iloc[place - 1]
     assert course["hypervolume"].iloc[-1] < tables.hypervolume(before, REFERENCE_POINT)["hypervolume"].max()
+
+
+def test_a_run_of_which_nothing_is_scored_has_a_course_all_the_same(tmp_path):
+    run_dir = fake_run(tmp_path, iterations=0)
+    ends = set(read_json(run_dir / "endpoints/candidates.json")["end_points"].values())
+    for path in run_dir.glob("candidates/*/scores.json"):
+        if path.parent.name not in ends:
+            path.unlink()
+    for search in ("blocks", "single"):
+        (run_dir / f"search/{search}/proposals/t000.json").unlink()
+    course = tables.hypervolume(observed(run_dir), REFERENCE_POINT)
+    assert course["search"].tolist() == ["end points only"]
+    assert course["hypervolume"].tolist() == pytest.approx([0.21])
+    assert list(course.columns) == list(frames().hypervolume.columns)
+
+
+def test_what_a_budget_asked_for_must_be_scored(tmp_path):
+    fake_run(tmp_path)
+    lost = [proposals(tmp_path, "blocks")[t]["candidates"][0] for t in (1, 2)]
+    for candidate in lost:
+        (tmp_path / "candidates" / candidate / "scores.json").unlink()
+    run = tables.read_run(tmp_path, VARIABLES)
+    tables.check_scored(run, {"blocks": 0, "single": 0})
+    with pytest.raises(BadInput, match=rf"^candidates {lost[0]}: no scores\.json"):
+        tables.check_scored(run, {"blocks": 1})
+    with pytest.raises(
+        BadInput, match=rf"candidates {lost[0]}, {lost[1]}: no scores.json, .* start the run again"
+    ):
+        tables.check_scored(run, {"blocks": 9})
+
+
+def test_metrics_of_objectives_and_limits_have_columns(tmp_path):
+    run_dir = fake_run(tmp_path, iterations=0, objectives=4)
+    limits = ["tiny_aime.flops", "cost", "energy", "seconds", "reasoning", "peak_memory_gb"]
+    for path in run_dir.glob("candidates/*/scores.json"):
+        scores = read_record(path, "scores")
+        for part in scores["benchmarks"].values():
+            part |= {"flops": None, "flops_stderr": None, "prompt_tokens": 10.0, "prompt_tokens_stderr": 1.0}
+            part["prompt_tokens_covariance"] = 0.0
+        write_record(path, "scores", scores)
+    run = tables.read_run(run_dir, VARIABLES, limits, {"output_tokens": 1e6})
+    table = tables.observations(run)
+    raw = ["accuracy", "tokens", "latency", "throughput", "flops", "cost", "energy"]
+    assert tables.raw_metrics(table) == raw
+    assert tables.objective_names(table) == ["reasoning", "efficiency", "speed", "answers_a_second"]
+    own = [column.removeprefix("tiny_aime.") for column in table.columns if column.startswith("tiny_aime.")]
+    assert [name for name in own if not name.endswith("_stderr")] == [
+        *["accuracy", "tokens", "latency", "flops", "cost", "truncated"]
+    ]
+    np.testing.assert_allclose(table["cost"], table["tokens"])
+    assert table[["flops", "energy", "tiny_gpqa.flops"]].isna().all(axis=None)
+    np.testing.assert_allclose(
+        table["latency"], (table["tiny_gpqa.latency"] + table["tiny_aime.latency"]) / 2
+    )
+    pareto = tables.pareto(run, table, SETTINGS, (-0.1,) * 4)
+    chosen = tables.selection(
+        table,
+        pareto,
+        front="observed",
+        divisions=4,
+        nearest=3,
+        limits={"throughput": {"min": 2000}, "tiny_aime.latency": {"max": 0.8}},
+    )
+    assert len(chosen)
+    assert (chosen["throughput"] >= 2000).all()
+
+
+def test_an_objective_on_memory_has_one_column_of_it(tmp_path):
+    run_dir = fake_run(tmp_path, iterations=0)
+    for path in run_dir.glob("candidates/*/scores.json"):
+        scores = read_record(path, "scores")
+        scores["peak_memory_gb"] = scores["benchmarks"]["tiny_aime"]["tokens"]
+        write_record(path, "scores", scores)
+    ends = read_json(run_dir / "endpoints/candidates.json")["end_points"]
+    spec = {"lean": {"metric": "peak_memory_gb", "expert": "instruct", "base": "thinking"}}
+    spec = {"reasoning": OBJECTIVES["reasoning"], **spec}
+    scores = {source: read_scores(run_dir / "candidates" / id) for source, id in ends.items()}
+    write_json(run_dir / "endpoints/normalisation.json", normalisation(spec, scores))
+    run = tables.read_run(run_dir, VARIABLES)
+    table = tables.observations(run)
+    assert list(table.columns).count("peak_memory_gb") == 1
+    assert tables.raw_metrics(table)[-1] == "peak_memory_gb"
+    pareto = tables.pareto(run, table, SETTINGS, REFERENCE_POINT)
+    limits = {"peak_memory_gb": {"max": 30.0}}
+    chosen = tables.selection(table, pareto, front="observed", divisions=4, nearest=3, limits=limits)
+    assert (chosen["peak_memory_gb"] <= 30).all()
+
+
+def test_no_right_answer_is_told_where_tokens_are_counted_by_right_ones(tmp_path):
+    scores = {"engine": "hf", "benchmarks": {"b": {"truncated": 0.1, "accuracy": 0.0}}}
+    assert tables._remarks(scores, []) == ["10.0% of answers truncated in b"]
+    assert tables._remarks(scores, ["tokens_per_correct"])[1].startswith("no answer right in b: ")
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_tables_of_more_objectives(count):
+    table = frames(count)
+    names = tables.objective_names(table.observations)
+    assert len(names) == count
+    reference = (-0.1,) * count
+    rows = tables.members(table.observations, "blocks")
+    front = table.pareto[(table.pareto["search"] == "blocks") & (table.pareto["front"] == "observed")]
+    assert set(front["candidate"]) == set(rows["candidate"][naive_front(rows[names].to_numpy())])
+    course = table.hypervolume.query("search == 'blocks'")
+    assert course["hypervolume"].iloc[-1] == pytest.approx(hypervolume(rows[names], reference))
+    assert course["front_size"].iloc[-1] == len(front)
+    assert all(b >= a for a, b in pairwise(course["hypervolume"]))
+    assert set(table.selection["preference"].str.count("-")) <= {0, count - 1}
+    assert (table.pareto["reference_point"] == str(reference)).all()
 
 
 def test_what_is_not_scored_yet_is_left_out(tmp_path):

@@ -1,6 +1,6 @@
 """Observations, fronts, hypervolume and selection."""
 
-from bambo.config import load, search_settings
+from bambo.config import iterations, load, search_settings
 from bambo.files import read_json
 from bambo.jobs import job
 from bambo.report import tables
@@ -9,7 +9,13 @@ with job(snakemake.log[0]):
     config = load(snakemake.config)
     folder = config.folder / "tables"
     searches = read_json(snakemake.input.blocks)["searches"]
-    run = tables.read_run(config.folder, {name: search["variables"] for name, search in searches.items()})
+    run = tables.read_run(
+        config.folder,
+        {name: search["variables"] for name, search in searches.items()},
+        limits=list(config.selection.limits),
+        prices=config.evaluation.prices.model_dump(),
+    )
+    tables.check_scored(run, {name: iterations(config, name) for name in config.searches})
     observations = tables.observations(run)
     settings = {name: search_settings(config, name) for name in config.searches}
     pareto = tables.pareto(run, observations, settings, config.reference_point)

@@ -42,6 +42,9 @@ def progress_line(
     course = tables.hypervolume(rows, reference_point)
     start = course.loc[course["search"] == tables.END_POINTS, "hypervolume"].item()
     course = course[course["search"] == search]
+    mark = "SIMULATED: " if tables.is_simulated(rows) else ""
+    if course.empty:
+        return f"{mark}{search}: 0 of {planned} evaluations"
     last = course.iloc[-1]
     before = course.loc[course["iteration"] < last["iteration"], "hypervolume"]
     gain = last["hypervolume"] - (start if before.empty else before.iloc[-1])
@@ -55,7 +58,6 @@ def progress_line(
     remaining = planned - last["evaluations"]
     if remaining > 0 and pace is not None:
         parts.append(f"about {duration(pace * remaining)} left")
-    mark = "SIMULATED: " if tables.is_simulated(rows) else ""
     return f"{mark}{search}, iteration {last['iteration']}: " + ", ".join(parts + _troubles(own))
 
 
@@ -83,10 +85,15 @@ def print_progress(
     reference_point: Sequence[float],
     before: int | None = None,
 ) -> None:
-    """Print `progress_line` of a search as its files stand, or stood when iteration `before` was proposed."""
+    """Print `progress_line` of a search as its files stand, or stood when iteration `before` was proposed.
+
+    BadInput where a candidate that was to be evaluated by then has no scores.
+    """
     run_dir = Path(run_dir)
     variables = read_json(run_dir / "search" / search / "variables.json")["variables"]
-    observations = tables.observations(tables.read_run(run_dir, {search: variables}))
+    run = tables.read_run(run_dir, {search: variables})
+    tables.check_scored(run, {search: settings["iterations"] if before is None else before - 1})
+    observations = tables.observations(run)
     if before is not None:
         observations = observations[observations["iteration"].fillna(0) < before]
     planned = planned_evaluations(settings)
@@ -138,7 +145,7 @@ def front_text(
         parts.append([title, "", *_front_lines(observations, pareto, search, front)])
     parts.append(_hypervolume_lines(observations, pareto, hypervolume))
     if len(selection):
-        parts.append(_selection_lines(selection))
+        parts.append(_selection_lines(observations, selection))
     warnings = [*gaps, *_warnings(observations)]
     if warnings:
         lines = [wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ") for text in warnings]
@@ -164,14 +171,15 @@ def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, 
     observed = set(own.loc[own["front"] == "observed", "candidate"])
     members = own[own["front"] == front]
     names = [re.sub("layers? ", "", name) for name in tables.variable_names(own, search)]
-    heads = ["  candidate", "accuracy", "tokens"]
+    shown, objectives = _shown(observations), tables.objective_names(observations)
+    heads = ["  candidate", *shown]
     cells = [
         [
-            f"{'*' if row.candidate in observed else ' '} {row.candidate}{called.get(row.candidate, '')}",
-            f"{row.accuracy:.3f} ± {row.accuracy_stderr:.3f}",
-            f"{row.tokens:,.1f}",
+            f"{'*' if row['candidate'] in observed else ' '} {row['candidate']}{called.get(row['candidate'], '')}",
+            f"{row['accuracy']:.3f} ± {row['accuracy_stderr']:.3f}",
+            *(_number(row[key], key in objectives) for key in shown[1:]),
         ]
-        for row in members.itertuples()
+        for row in members.to_dict("records")
     ]
     x = tables.weights(members)
     lines = _aligned(
@@ -185,6 +193,8 @@ def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, 
     lines = _aligned(
         [[*heads, "lowest", "mean", "highest"], *(a + b for a, b in zip(cells, spans, strict=True))]
     )
+    if len(lines[0]) > _WIDTH:
+        lines = _aligned([heads, *cells])
     return [*lines, f"(weights of {source} over {len(names)} variables; all of them: tables/pareto.csv)"]
 
 
@@ -218,10 +228,24 @@ def _hypervolume_lines(
     ]
 
 
-def _selection_lines(selection: pd.DataFrame) -> list[str]:
-    rows = [["Chosen models", "candidate", "accuracy", "tokens"]]
+def _shown(observations: pd.DataFrame) -> list[str]:
+    """Columns that tell models apart: raw metrics, and where these are fewer than the objectives, the objectives."""
+    raw, names = tables.raw_metrics(observations), tables.objective_names(observations)
+    return raw + (names if len(raw) < len(names) else [])
+
+
+def _number(value: float, normalised: bool) -> str:
+    """0.831, 36.4, 1,234.5, 8.1e+12; three decimals of what is normalised."""
+    if normalised:
+        return f"{value:.3f}"
+    return f"{value:,.1f}" if 1 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _selection_lines(observations: pd.DataFrame, selection: pd.DataFrame) -> list[str]:
+    shown, objectives = _shown(observations), tables.objective_names(observations)
+    rows = [["Chosen models", "candidate", *shown]]
     for row in selection.to_dict("records"):
-        figures = [f"{row['accuracy']:.3f}", f"{row['tokens']:,.1f}"]
+        figures = [f"{row['accuracy']:.3f}", *(_number(row[key], key in objectives) for key in shown[1:])]
         rows.append([f"  {row['name']}", row["candidate"], *figures])
     return [*_aligned(rows), "  (why: tables/selection.csv)"]
 
@@ -233,7 +257,7 @@ def _warnings(observations: pd.DataFrame) -> list[str]:
     if len(cut):
         texts.append(
             f"{len(cut)} of {len(models)} models: over {tables.TRUNCATED_LIMIT:.0%} of answers truncated, "
-            "which biases both objectives; raise evaluation.max_tokens"
+            "which biases the objectives; raise evaluation.max_tokens"
         )
     failed = models[models["status"] == "failed"]
     for candidate, reason in zip(failed["candidate"], failed["reason"], strict=True):

@@ -6,8 +6,9 @@ alone) are given to every search, so they belong to every search's set.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from ..candidate.folder import read_scores
 from ..candidate.work import SIMULATED
 from ..errors import BadInput
 from ..files import atomic, read_json
-from ..objectives import evaluate
+from ..objectives import METRICS, WHOLE, benchmarks_of, evaluate, measured
+from ..pareto import added_hypervolume, non_dominated
 from ..pareto import hypervolume as hypervolume_of
-from ..pareto import non_dominated
 from ..records import read_record
 from ..selection import select
 
@@ -28,9 +29,9 @@ REFERENCE = "reference"  # rows of observations that no search proposed
 ALL = "all"  # rows of pareto over all searches together
 END_POINTS = "end points only"
 BEST_GRID = "best single-weight grid"
-TRUNCATED_LIMIT = 0.05  # share of truncated answers from which both objectives are biased
-MEASURED = ["seconds", "peak_memory_gb"]  # columns that differ between two equal runs
-RAW = ["accuracy", "tokens"]
+TRUNCATED_LIMIT = 0.05  # share of truncated answers from which objectives are biased
+MEASURED = ["seconds", "peak_memory_gb"]  # columns of every table that differ between two equal runs
+RAW = ["accuracy", "tokens"]  # metrics of every table
 _TEXT = [
     "name",
     "preference",
@@ -40,7 +41,6 @@ _TEXT = [
     "reason",
     "warning",
 ]  # empty where there is nothing to say
-_BENCHMARK = ["accuracy", "accuracy_stderr", "tokens", "tokens_stderr", "truncated"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,28 @@ class Run:
     end_points: dict[str, str]  # source -> candidate
     own_files: dict[str, str]  # source -> candidate: the source under its own files
     normalisation: dict[str, Any]
+    # Metrics that limits name, beside those of the objectives, and the prices of the costs among them.
+    limits: tuple[str, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that have columns, beside RAW: those of the objectives, then those of the limits."""
+        used = [spec["metric"] for spec in self.normalisation["objectives"].values()]
+        return [metric for metric in dict.fromkeys([*used, *self.limits]) if metric not in RAW]
 
 
-def read_run(run_dir: Path, searches: Mapping[str, Sequence[Mapping[str, Any]]]) -> Run:
+def read_run(
+    run_dir: Path,
+    searches: Mapping[str, Sequence[Mapping[str, Any]]],
+    limits: Sequence[str] = (),
+    prices: Mapping[str, float] | None = None,
+) -> Run:
     """Read proposals, scores, end points and normalisation of `results/<run>`.
 
-    `searches`: name -> variables, as in partition/blocks.json or search/<search>/variables.json. Candidates
-    that are proposed but not scored yet are left out, so a run can be read while it goes on. BadInput: a file
-    is missing or damaged.
+    `searches`: name -> variables, as in partition/blocks.json or search/<search>/variables.json. `limits`: columns that
+    `selection.limits` name; `prices`: those of today, if not those of the start. Candidates that are proposed but not
+    scored yet are left out, so a run can be read while it goes on. BadInput: a file is missing or damaged.
     """
     run_dir = Path(run_dir)
     proposals = {
@@ -79,6 +93,9 @@ def read_run(run_dir: Path, searches: Mapping[str, Sequence[Mapping[str, Any]]])
         candidate for made in proposals.values() for each in made for candidate in each["candidates"]
     )
     folders = {candidate: run_dir / "candidates" / candidate for candidate in sorted(named)}
+    normalisation = read_json(run_dir / "endpoints/normalisation.json")
+    # "tokens", or "<benchmark>.tokens"; objectives and the tables' own columns are limited, too.
+    limited = [name if name in METRICS else name.partition(".")[2] for name in limits]
     return Run(
         variables={name: [variable["name"] for variable in own] for name, own in searches.items()},
         proposals=proposals,
@@ -89,8 +106,27 @@ def read_run(run_dir: Path, searches: Mapping[str, Sequence[Mapping[str, Any]]])
         },
         end_points=reference["end_points"],
         own_files=reference["own_files"],
-        normalisation=read_json(run_dir / "endpoints/normalisation.json"),
+        normalisation=normalisation,
+        limits=tuple(metric for metric in limited if metric in METRICS and metric not in MEASURED),
+        prices=normalisation["prices"] if prices is None else prices,
     )
+
+
+def check_scored(run: Run, iterations: Mapping[str, int]) -> None:
+    """BadInput that names the candidates without scores that a budget asks for: search -> its last iteration.
+
+    The end points are asked for by every budget; what a larger one asked for before may be unfinished.
+    """
+    asked = [*run.end_points.values(), *run.own_files.values()]
+    for search, last in iterations.items():
+        for proposal in run.proposals[search]:
+            asked += proposal["candidates"] if proposal["iteration"] <= last else []
+    missing = [candidate for candidate in dict.fromkeys(asked) if candidate not in run.scores]
+    if missing:
+        raise BadInput(
+            f"candidates {', '.join(missing)}: no scores.json, expected one of each that was proposed; start the run "
+            "again, which evaluates them"
+        )
 
 
 def observations(run: Run) -> pd.DataFrame:
@@ -127,23 +163,23 @@ def observations(run: Run) -> pd.DataFrame:
 def _measured(run: Run) -> pd.DataFrame:
     """Scores and objectives, one row a scored candidate."""
     scored = {candidate: scores for candidate, scores in run.scores.items() if scores["status"] == "ok"}
-    benchmarks = list(next(iter(scored.values()))["benchmarks"])
+    some = next(iter(scored.values()))
+    raw = [*RAW, *run.metrics]
+    # Where one metric has no value of a benchmark, none of the candidates' has: all have the same tasks.
+    owners = {metric: benchmarks_of(some, metric) for metric in raw}
     rows = []
     for candidate, scores in scored.items():
-        parts = {name: scores["benchmarks"][name] for name in benchmarks}
-        row = {"candidate": candidate, "status": "ok", "failure": "", "reason": ""}
-        row |= {f"{name}.{key}": part[key] for name, part in parts.items() for key in _BENCHMARK}
-        row |= {key: np.mean([part[key] for part in parts.values()]) for key in RAW}
-        row |= {key: scores[key] for key in MEASURED}
-        marks = [SIMULATED] if scores["engine"] == SIMULATED else []
-        row["warning"] = "; ".join(
-            marks
-            + [
-                f"{part['truncated']:.1%} of answers truncated in {name}"
-                for name, part in parts.items()
-                if part["truncated"] > TRUNCATED_LIMIT
-            ]
-        )
+        parts = scores["benchmarks"]
+        row: dict[str, Any] = {"candidate": candidate, "status": "ok", "failure": "", "reason": ""}
+        for metric, benchmarks in owners.items():
+            found = {name: measured(scores, metric, name, run.prices) for name in benchmarks}
+            for name, value in found.items():
+                if name != WHOLE:
+                    row |= {f"{name}.{metric}": value.value, f"{name}.{metric}_stderr": value.stderr}
+            row[metric] = np.mean([np.nan if each.value is None else each.value for each in found.values()])
+        row |= {f"{name}.truncated": part["truncated"] for name, part in parts.items()}
+        row |= {key: scores[key] for key in MEASURED if key not in raw}
+        row["warning"] = "; ".join(_remarks(scores, run.metrics))
         rows.append(row)
     frame = pd.DataFrame(rows)
     names = list(run.normalisation["objectives"])
@@ -161,16 +197,27 @@ def _measured(run: Run) -> pd.DataFrame:
         for candidate, scores in run.scores.items()
         if scores["status"] == "failed"
     ]
-    order = [
-        "candidate",
-        *(f"{name}.{key}" for name in benchmarks for key in _BENCHMARK),
-        *RAW,
-        *(f"{name}{suffix}" for name in names for suffix in ["", "_stderr"]),
-        *MEASURED,
-        *["status", "failure", "reason", "warning"],
-    ]
+    order = ["candidate"]
+    for name in some["benchmarks"]:
+        for metric in (metric for metric in raw if name in owners[metric]):
+            order += [f"{name}.{metric}", f"{name}.{metric}_stderr"]
+        order.append(f"{name}.truncated")
+    order += [*raw, *(f"{name}{suffix}" for name in names for suffix in ["", "_stderr"])]
+    order += [*(key for key in MEASURED if key not in raw), "status", "failure", "reason", "warning"]
     unscored = pd.DataFrame(failed, columns=["candidate", "status", "failure", "reason", "warning"])
-    return pd.concat([frame, unscored])[order]
+    numbers = dict.fromkeys(frame.columns.difference(unscored.columns), float)
+    return pd.concat([frame.astype(numbers), unscored])[order]
+
+
+def _remarks(scores: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """What to know of a candidate's numbers."""
+    remarks = [SIMULATED] if scores["engine"] == SIMULATED else []
+    for name, part in scores["benchmarks"].items():
+        if part["truncated"] > TRUNCATED_LIMIT:
+            remarks.append(f"{part['truncated']:.1%} of answers truncated in {name}")
+        if "tokens_per_correct" in metrics and part["accuracy"] == 0:
+            remarks.append(f"no answer right in {name}: tokens_per_correct is a lower bound")
+    return remarks
 
 
 def objective_names(observations: pd.DataFrame) -> list[str]:
@@ -178,6 +225,14 @@ def objective_names(observations: pd.DataFrame) -> list[str]:
     # A benchmark's columns have a dot; the means `accuracy` and `tokens` have no error beside them.
     columns = list(map(str, observations.columns))
     return [name for name in columns if f"{name}_stderr" in columns and "." not in name]
+
+
+def raw_metrics(table: pd.DataFrame) -> list[str]:
+    """The raw metrics of a table, means over benchmarks: accuracy, tokens, and what else objectives are made of."""
+    # They stand behind the variables and before the objectives.
+    columns = list(map(str, table.columns))
+    own = columns[columns.index("variables") + 1 : columns.index(objective_names(table)[0])]
+    return [name for name in own if "." not in name]
 
 
 def is_simulated(observations: pd.DataFrame) -> bool:
@@ -220,10 +275,11 @@ def end_points(observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_raw_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the standard errors of the mean accuracy and tokens over (independent) benchmarks."""
-    for key in RAW:
-        errors = frame.filter(regex=rf"\.{key}_stderr$").to_numpy(float)
-        frame = frame.assign(**{f"{key}_stderr": np.sqrt((errors**2).sum(axis=1)) / errors.shape[1]})
+    """Add the standard errors of the raw metrics' means over (independent) benchmarks; NaN where there are none."""
+    for key in raw_metrics(frame):
+        errors = frame.filter(regex=rf"\.{re.escape(key)}_stderr$").to_numpy(float)
+        count = errors.shape[1] or np.nan
+        frame = frame.assign(**{f"{key}_stderr": np.sqrt((errors**2).sum(axis=1)) / count})
     return frame
 
 
@@ -284,7 +340,7 @@ def pareto(
         surest = (rows[sds] ** 2).sum(axis=1).sort_values(kind="stable").index
         fronts.append(_front(rows.loc[surest].drop_duplicates("candidate"), values, kind))
 
-    columns = ["search", "front", "candidate", "found_by", "origin", "variables", *RAW]
+    columns = ["search", "front", "candidate", "found_by", "origin", "variables", *raw_metrics(observations)]
     columns += [column for column in observations.columns if "." in column]  # those of the benchmarks
     columns += [f"{name}{suffix}" for name in names for suffix in ["", "_stderr"]]
     columns += [column for pair in zip(means, sds, strict=True) for column in pair]
@@ -300,37 +356,41 @@ def _front(rows: pd.DataFrame, columns: list[str], kind: str) -> pd.DataFrame:
 def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) -> pd.DataFrame:
     """Hypervolume, front size and best objectives of a search's set after each of its evaluations.
 
-    The end points belong to every set from the start. A failed evaluation counts as one and changes nothing.
-    Rows "end points only" and "best single-weight grid" (the whole set of the single-weight search with the
-    largest hypervolume, if the run has one) are what a search is to be compared with. The best objectives are those
-    of the merged models: with the end points they would be 1 from the start.
+    The end points belong to every set from the start. A failed evaluation counts as one and changes nothing; a search
+    of which nothing is evaluated has no rows. Rows "end points only" and "best single-weight grid" (the whole set of
+    the single-weight search with the largest hypervolume, if the run has one) are what a search is to be compared
+    with. The best objectives are those of the merged models: with the end points they would be 1 from the start.
     """
     names = objective_names(observations)
     given = end_points(observations)
     start = given[names].to_numpy(float)
 
-    def state(front: np.ndarray) -> dict[str, Any]:
-        return {"hypervolume": hypervolume_of(front, reference_point), "front_size": len(front)}
-
+    front_of_ends = start[non_dominated(start)]
+    volume_of_ends = hypervolume_of(front_of_ends, reference_point)
     rows = []
     for search in search_names(observations):
         own = observations[observations["search"] == search]
         new = (own["status"] == "ok") & ~own["candidate"].isin(given["candidate"])
-        front = start[non_dominated(start)]
+        front, volume = front_of_ends, volume_of_ends
         best = own[names].where(new).cummax().ffill().add_prefix("best_")
         for count, place in enumerate(own.index, start=1):
             if new[place]:
-                front = np.vstack([front, own.loc[place, names].to_numpy(float)])
+                values = own.loc[place, names].to_numpy(float)
+                volume += max(added_hypervolume(values, front, reference_point), 0.0)
+                front = np.vstack([front, values])
                 front = front[non_dominated(front)]
             row = {"search": search, "evaluations": count, **own.loc[place, ["iteration", "candidate"]]}
-            rows.append(row | state(front) | best.loc[place].to_dict())
+            row |= {"hypervolume": volume, "front_size": len(front)}
+            rows.append(row | best.loc[place].to_dict())
     singles = single_weight_searches(observations)
     last = [next(row for row in reversed(rows) if row["search"] == search) for search in singles]
     if last:
         largest = max(last, key=lambda row: row["hypervolume"])
         rows.append({**largest, "search": BEST_GRID, "iteration": None, "candidate": None})
-    rows.append({"search": END_POINTS, "evaluations": 0, **state(start[non_dominated(start)])})
-    table = pd.DataFrame(rows)
+    of_ends = {"hypervolume": volume_of_ends, "front_size": len(front_of_ends)}
+    rows.append({"search": END_POINTS, "evaluations": 0, **of_ends})
+    columns = ["search", "evaluations", "iteration", "candidate", "hypervolume", "front_size"]
+    table = pd.DataFrame(rows, columns=[*columns, *(f"best_{name}" for name in names)])
     table["iteration"] = table["iteration"].astype("Int64")
     return table.assign(reference_point=str(tuple(reference_point)))
 
@@ -350,7 +410,9 @@ def selection(
     """
     names = objective_names(observations)
     rows = pareto[(pareto["search"] == ALL) & (pareto["front"] == front)]
-    rows = rows.merge(observations.drop_duplicates("candidate")[["candidate", *MEASURED]], on="candidate")
+    raw = raw_metrics(observations)
+    rest = [key for key in MEASURED if key not in raw]
+    rows = rows.merge(observations.drop_duplicates("candidate")[["candidate", *rest]], on="candidate")
     benchmarks = [name.removesuffix(".accuracy") for name in rows.columns if name.endswith(".accuracy")]
     judged = rows
     if front == "posterior":
@@ -358,7 +420,7 @@ def selection(
     chosen = select(judged, names, benchmarks, divisions, nearest, limits)
     found = rows.drop(columns="search").rename(columns={"found_by": "search"})
     parts = ["", "_stderr", "_posterior_mean", "_posterior_sd"]
-    columns = ["candidate", "search", *RAW, *(f"{name}{part}" for name in names for part in parts)]
+    columns = ["candidate", "search", *raw, *(f"{name}{part}" for name in names for part in parts)]
     table = chosen.merge(found[[*columns, "variables"]], on="candidate", how="left")
     return table[["name", *columns[:2], "preference", "reason", "export", *columns[2:], "variables"]]
 
