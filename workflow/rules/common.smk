@@ -65,6 +65,12 @@ def end_point_scores(wildcards):
     return scores(sorted({*record["end_points"].values(), *record["own_files"].values()}))
 
 
+def smoke_scores(wildcards):
+    """Scores of a smoke run's candidates."""
+    with checkpoints.smoke_candidates.get().output[0].open() as file:
+        return scores(json.load(file).values())
+
+
 def proposal(search, iteration):
     """A decision that was made; Snakemake comes back here when it is made."""
     path = checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0]

@@ -5,11 +5,6 @@
 #                  smoke/report.txt        texts, scores, what looks wrong, and what the whole run takes
 
 
-def smoke_scores(wildcards):
-    with checkpoints.smoke_candidates.get().output[0].open() as file:
-        return scores(json.load(file).values())
-
-
 checkpoint smoke_candidates:
     """Write the recipes of a smoke run."""
     input:
