@@ -1,6 +1,7 @@
 """Figures show the tables' numbers, carry units, and are the same bytes for the same tables."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,62 @@ def test_objective_space_shows_every_scored_model_and_no_failed_one():
     assert {text.get_text() for text in left.texts} == {"thinking", "instruct", "reference point"}
     assert right.get_xlabel() == "output tokens an answer (fewer is better)"
     assert right.get_ylabel() == "accuracy (share of questions)"
+
+
+@pytest.mark.parametrize(
+    ("count", "raw"),
+    [(3, ["output tokens an answer (fewer is better)"]), (4, ["tokens", "latency: s", "throughput: tokens"])],
+)
+def test_more_objectives_have_a_panel_a_pair(count, raw):
+    table = frames(count)
+    names = tables.objective_names(table.observations)
+    figure = figures.figure_objective_space(table.observations, table.pareto, (-0.1,) * count)
+    panels = [axes for axes in figure.axes if axes.axison]
+    pairs = list(combinations(names, 2))
+    assert len(panels) == len(pairs) + len(raw)
+    rows = tables.members(table.observations, "blocks")
+    front = table.pareto.query("search == 'blocks' and front == 'observed'")
+    for axes, (x, y) in zip(panels, pairs, strict=False):
+        assert axes.get_xlabel().split()[0] == x
+        assert axes.get_ylabel().split()[0] == y
+        for frame in (rows, front):
+            assert {(round(a, 9), round(b, 9)) for a, b in zip(frame[x], frame[y], strict=True)} <= points(
+                axes
+            )
+        assert (-0.1, -0.1) in points(axes)
+        assert not any(
+            line.get_color() == "#0072b2" and line.get_linestyle() != "None" for line in axes.lines
+        )
+    for axes, text in zip(panels[len(pairs) :], raw, strict=True):
+        assert text.replace(" (", "\n(" if count == 4 else " (") in axes.get_xlabel()
+        assert axes.get_ylabel().startswith("accuracy")
+        lowest, _ = axes.get_xlim()
+        assert lowest == 0
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[-1] == "reference point"
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_progress_and_weights_of_more_objectives(count):
+    table = frames(count)
+    figure = figures.figure_progress(table.observations, table.hypervolume)
+    panels = [axes for axes in figure.axes if axes.axison]
+    best = [f"Best {name} of a merge (0 = base, 1 = expert)" for name in tables.objective_names(table[0])]
+    assert [axes.get_title("left") for axes in panels][2:] == best
+    assert [bool(axes.get_xlabel()) for axes in panels] == [False] * count + [True] * 2
+    weights = figures.figure_weights(table.observations, table.pareto)
+    assert len(weights.axes) == 2
+
+
+def test_axes_of_raw_metrics_carry_units():
+    labels = [figures._axis(name) for name in ("accuracy", "tokens", "energy", "flops", "em,strict")]
+    assert labels == [
+        "accuracy (share of questions)",
+        "output tokens an answer (fewer is better)",
+        "energy: J an answer (less is better)",
+        "flops: FLOPs an answer (less is better)",
+        "em,strict",
+    ]
 
 
 def test_the_line_of_single_weights_runs_from_one_end_point_to_the_other():

@@ -33,7 +33,7 @@ METRICS = {
     "flops": Metric(-1, "FLOPs an answer", unknown="config.json or the weights' headers do not tell"),
     "latency": Metric(-1, "s an answer", on_device=True),
     "cost": Metric(-1, "money an answer", on_device=True),
-    "throughput": Metric(1, "output tokens a second", "candidate", True, "nothing was generated"),
+    "throughput": Metric(1, "tokens a second", "candidate", True, "nothing was generated"),
     "energy": Metric(-1, "J an answer", "candidate", True, "its device has no energy meter (NVML on a GPU)"),
     "peak_memory_gb": Metric(-1, "GB", "candidate", True),
 }

@@ -4,6 +4,7 @@ Those that show scores say so where these are simulated; the partition is always
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from ..objectives import METRICS
 from . import style, tables
 
 _OUTLINE: dict[str, Any] = {
@@ -32,46 +34,75 @@ _OUTLINE: dict[str, Any] = {
 def figure_objective_space(
     observations: pd.DataFrame, pareto: pd.DataFrame, reference_point: Sequence[float]
 ) -> Figure:
-    """All searches' models in the space of the two objectives, and beside it their accuracy against tokens.
+    """All searches' models in the space of the objectives, a panel a pair, then their accuracy against other metrics.
 
-    Left: models as measured, the observed front of each search as a stair, the front by posterior mean as
-    outlines at the posterior means, the single weights for the whole model as a grey line. Right: the same
-    models by raw scores.
+    Objectives: models as measured, the observed front of each search, the front by posterior mean as outlines at the
+    posterior means, the single weights for the whole model as a grey line. Of two objectives the front is a stair; of
+    more, its members lie inside of what two of them show. Then the same models by raw metrics.
     """
-    first, second = tables.objective_names(observations)[:2]
-    figure = style.new_figure(5.2, tables.is_simulated(observations))
-    left, right = figure.subplots(1, 2)
+    names = tables.objective_names(observations)
+    reference = dict(zip(names, reference_point, strict=True))
+    metrics = [name for name in tables.raw_metrics(observations) if name != "accuracy"]
+    pairs = [*combinations(names, 2), *((metric, "accuracy") for metric in metrics)]
+    columns = 2 if len(pairs) <= 4 else 3
+    rows = -(-len(pairs) // columns)
+    figure = style.new_figure(8.2 / columns * rows + 1.1, tables.is_simulated(observations))
+    panels = _panels(figure.subplots(rows, columns, squeeze=False), len(pairs))
     looks = _looks(observations)
     raw = tables.with_raw_errors(observations)
 
-    for axes, (x, y) in [(left, (first, second)), (right, ("tokens", "accuracy"))]:
+    for axes, (x, y) in zip(panels, pairs, strict=True):
         _draw_models(axes, raw, looks, x, y)
-    for search in tables.shown_searches(observations):
-        colour, marker = looks[search]
-        observed = _front(pareto, search, "observed")
-        left.plot(*_stairs(observed[first], observed[second]), color=colour, linewidth=1.3, zorder=4)
-        right.plot(observed["tokens"], observed["accuracy"], color=colour, linewidth=1.3, zorder=4)
-        for axes, (x, y) in [(left, (first, second)), (right, ("tokens", "accuracy"))]:
+        for search in tables.shown_searches(observations):
+            colour, marker = looks[search]
+            observed, posterior = (_front(pareto, search, front) for front in ("observed", "posterior"))
             axes.plot(observed[x], observed[y], marker, color=colour, markersize=6, mew=0, zorder=5)
-        posterior = _front(pareto, search, "posterior")
-        means = [posterior[f"{name}_posterior_mean"] for name in (first, second)]
-        left.plot(*means, marker, **_OUTLINE)
-        right.plot(posterior["tokens"], posterior["accuracy"], marker, **_OUTLINE)
-    left.plot(*reference_point[:2], "+", color=style.BLACK, markersize=9, mew=1.2)
-    left.annotate("reference point", reference_point[:2], (6, -3), textcoords="offset points", fontsize=8)
-    left.set(
-        title="Objectives (0 = base, 1 = expert)",
-        xlabel=f"{first} (larger is better)",
-        ylabel=f"{second} (larger is better)",
-    )
-    right.set(
-        title="Raw scores (means over benchmarks)",
-        xlabel="output tokens an answer (fewer is better)",
-        ylabel="accuracy (share of questions)",
-    )
-    right.set_xlim(left=0)
-    figure.legend(handles=_legend(looks, observations), loc="outside lower center", ncols=3)
+            if len(names) == 2:
+                line = _stairs(observed[x], observed[y]) if x in reference else (observed[x], observed[y])
+                axes.plot(*line, color=colour, linewidth=1.3, zorder=4)
+            shown = (f"{name}_posterior_mean" if name in reference else name for name in (x, y))
+            axes.plot(*(posterior[column] for column in shown), marker, **_OUTLINE)
+        if x in reference:
+            corner = reference[x], reference[y]
+            axes.plot(*corner, "+", color=style.BLACK, markersize=9, mew=1.2)
+            if len(names) == 2:  # of more, it may lie at an end point
+                axes.annotate("reference point", corner, (6, -3), textcoords="offset points", fontsize=8)
+        labels = [f"{name} (larger is better)" if name in reference else _axis(name) for name in (x, y)]
+        if columns > 2:  # narrow panels
+            labels = [label.replace(" (", "\n(") for label in labels]
+            axes.margins(0.14)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        if x not in reference:
+            axes.set_xlim(left=0)
+    panels[0].set_title("Objectives (0 = base, 1 = expert)")
+    panels[len(pairs) - len(metrics)].set_title("Raw scores (means over benchmarks)")
+    handles = _legend(looks, observations)
+    if len(names) > 2:
+        handles.append(
+            Line2D([], [], color=style.BLACK, marker="+", ms=9, ls="none", label="reference point")
+        )
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _panels(grid: np.ndarray, count: int) -> list[Axes]:
+    """The first panels of a grid of them; the others are blank."""
+    panels = list(grid.flatten())
+    for blank in panels[count:]:
+        blank.set_axis_off()
+    return panels[:count]
+
+
+def _axis(metric: str) -> str:
+    """What is on the axis of a raw metric."""
+    if metric not in METRICS:
+        return metric
+    better = "more" if METRICS[metric].direction > 0 else "fewer" if metric.startswith("tokens") else "less"
+    unit = METRICS[metric].unit
+    if metric == "accuracy":
+        return f"accuracy ({unit})"
+    name = unit if metric in unit else f"{metric}: {unit}"
+    return f"{name} ({better} is better)"
 
 
 def _looks(observations: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -133,7 +164,10 @@ def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) ->
         else:
             handles.append(Line2D([], [], **point, ls="none", alpha=0.4, label=search))
         if search in tables.shown_searches(observations):
-            handles.append(Line2D([], [], **point, lw=1.3, label=f"{search}: observed front"))
+            line: dict[str, Any] = (
+                {"lw": 1.3} if len(tables.objective_names(observations)) == 2 else {"ls": "none"}
+            )
+            handles.append(Line2D([], [], **point, **line, label=f"{search}: observed front"))
     handles.append(Line2D([], [], **{**_OUTLINE, "marker": "o"}, label="outlined: front by posterior mean"))
     handles.append(Line2D([], [], color=style.BLACK, marker="*", ms=10, mew=0, ls="none", label="end points"))
     handles.append(Line2D([], [], color=style.LIGHT, label="± 1 standard error"))
@@ -151,8 +185,8 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
     titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
     rows = -(-len(titles) // 2)
     figure = style.new_figure(2.3 * rows + 0.7, tables.is_simulated(observations))
-    panels = figure.subplots(rows, 2, sharex=True, squeeze=False).flatten()
-    for axes, (column, title) in zip(panels, titles.items(), strict=False):
+    panels = _panels(figure.subplots(rows, 2, sharex=True, squeeze=False), len(titles))
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for search, (colour, marker) in _looks(observations).items():
             own = hypervolume[hypervolume["search"] == search]
             axes.plot(
@@ -175,8 +209,9 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
             axes.set_ylim(min(low, high - 0.2), high + 0.02)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=column == "front_size"))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    for axes in panels[-2:]:
+    for axes in panels[-2:]:  # the lowest one of each column
         axes.set_xlabel("evaluations (models merged and scored)")
+        axes.tick_params(labelbottom=True)
     reference = hypervolume["reference_point"].iloc[0]
     panels[0].set_title(f"Hypervolume (reference point {reference})")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
