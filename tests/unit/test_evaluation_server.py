@@ -105,7 +105,14 @@ def test_what_is_asked_and_what_is_read(serve: Callable, monkeypatch: pytest.Mon
     assert long[:3] == ("a<think>", 9, "length")
     assert 0 < short.seconds < 5
     [body] = [body for body in served.bodies if body["prompt"] == "no"]
-    greedy = {"model": str(THINKING), "prompt": "no", "max_tokens": 9, "temperature": 0.0, **server.EXACT}
+    greedy = {
+        "model": str(THINKING),
+        "prompt": "no",
+        "max_tokens": 9,
+        "temperature": 0.0,
+        "stop_token_ids": [2],
+    }
+    greedy |= {"add_special_tokens": False, "skip_special_tokens": False}
     assert body == greedy
     assert set(served.keys) == {"Bearer s3"}
     answers(engine, requests_of("drawn", sampling={**SAMPLING, "min_p": 0.0}))

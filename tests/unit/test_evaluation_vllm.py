@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,6 +163,23 @@ def test_what_does_not_fit_names_its_key(folder: Path, monkeypatch: pytest.Monke
     with pytest.raises(EvaluationFailed, match=r"evaluation\.model_length") as failed:
         vllm_engine.VLLMEngine(folder, SETTINGS, Machine(model_length=256))
     assert failed.value.kind == "out of memory"
+
+
+def test_its_server_counts_as_it_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bambo.evaluation.server import ServerEngine
+
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    vllm = f"{shlex.quote(sys.executable)} -m vllm.entrypoints.openai.api_server"
+    vllm += " --model {model} --host 127.0.0.1 --port {port}"
+    options = "--max-model-len {model_length} --tensor-parallel-size {gpus}"
+    own = "--generation-config vllm --dtype float32 --enforce-eager"
+    server = {"command": f"{vllm} {options} {own}", "url": "http://127.0.0.1:{port}/v1", "model": "{model}"}
+    settings = {"server": server | {"key": None, "start": 300, "answer": 60}}
+    tokenizer = make_tokenizer()
+    requests = [[each._replace(prompt=tokenizer.decode(each.tokens))] for [each] in _requests()]
+    with closing(ServerEngine(folder, settings, Machine(batch_size=3))) as engine:
+        assert _answers(engine, requests) == _expected(folder)
 
 
 def test_a_job_scores_with_it(folder: Path, tmp_path: Path) -> None:

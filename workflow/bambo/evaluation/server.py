@@ -38,7 +38,8 @@ CONNECT = 10.0  # s until a connection stands
 POLL = 0.2  # s between questions whether a started server is up
 GRACE = 10.0  # s that a server has to end by itself
 REASONS = {"stop": "eos", "length": "length"}
-# Extensions of vLLM and sglang: not a second begin-of-sequence token, and the text with special tokens.
+# Extensions of vLLM and sglang, beside the ids that end an answer: not a second begin-of-sequence token, and the text
+# with its special tokens.
 EXACT = {"add_special_tokens": False, "skip_special_tokens": False}
 # Ends the server and all that it started as soon as standard input closes, which it does however its parent ends.
 GUARD = """
@@ -69,7 +70,7 @@ class ServerEngine:
             )
         self.machine = machine
         self.process: subprocess.Popen | None = None
-        self.tokenizer, _, context_length = read_folder(model_dir)
+        self.tokenizer, eos, context_length = read_folder(model_dir)
         self.context_length = machine.model_length or context_length
         values = {
             "model": str(model_dir),
@@ -85,7 +86,7 @@ class ServerEngine:
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
         self.session.auth = Key(server["key"])
-        self.exact = dict(EXACT)
+        self.exact: dict[str, Any] = EXACT | {"stop_token_ids": sorted(eos)}
         if server["command"] is None:
             self.device_name = f"server at {urlsplit(self.url).netloc}"
             self._find()
