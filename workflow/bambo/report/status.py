@@ -221,7 +221,10 @@ def _hypervolume(
         ends["own_files"],
         scale,
     )
-    observations = tables.observations(run)
+    try:
+        observations = tables.observations(run)
+    except BadInput:  # of two devices, say: what the search itself will stop at
+        return None
     if search not in tables.search_names(observations):
         return None
     course = tables.hypervolume(observations, config.reference_point)
