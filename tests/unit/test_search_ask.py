@@ -196,6 +196,38 @@ def test_pending_points_move_the_proposal() -> None:
     assert np.abs(first - second).max() > 0.01
 
 
+def more(X: np.ndarray, m: int) -> np.ndarray:
+    """Three or four objectives, in [0, 1], at odds with each other."""
+    return np.column_stack([toy(X), 1 - np.abs(X - 0.5).mean(axis=1), 1 - X[:, 0] ** 2])[:, :m]
+
+
+@pytest.mark.parametrize("m", [3, 4])
+@pytest.mark.parametrize("name", ["qlognehvi", "qlogehvi", "qehvi", "thompson"])
+def test_more_objectives_are_searched_by_every_acquisition(name: str, m: int) -> None:
+    X = warm_start(3, 8, seed=0)[0]
+    Y, corner = more(X, m), np.full(m, -0.1)
+    options = {"settings": settings(acquisition=name, mc_samples=8), "reference": corner, "names": "abcd"[:m]}
+    batch, info = propose(X, Y, np.full_like(Y, 1e-6), 2, **options)
+    again, _ = propose(X, Y, np.full_like(Y, 1e-6), 2, **options)
+    np.testing.assert_array_equal(batch, again)
+    assert batch.shape == (2, 3)
+    assert list(info["surrogate"]) == list("abcd"[:m])
+    # What it proposes adds to what was seen, as a random pair hardly ever does.
+    gains = [
+        hypervolume(np.vstack([Y, more(pair, m)]), corner) - hypervolume(Y, corner)
+        for pair in [batch, *sobol(3, 64, seed=3).reshape(32, 2, 3)]
+    ]
+    assert gains[0] > np.median(gains[1:])
+
+
+def test_the_posterior_front_of_three_objectives_is_thinned() -> None:
+    X = sobol(3, 24, seed=0)
+    Y = more(X, 3)
+    mean, _, chosen = ask.posterior_front(X, Y, np.full_like(Y, 1e-6), settings(), np.full(3, -0.1))
+    assert chosen.sum() == 8 < non_dominated(mean).sum()
+    assert non_dominated(mean)[chosen].all()
+
+
 @pytest.mark.parametrize("preset", ["bambo-robust", "bambo"])
 def test_the_search_beats_sobol_at_equal_budget(preset: str) -> None:
     X = warm_start(4, 8, seed=0)[0]
