@@ -49,7 +49,7 @@ rule evaluate:
     group:
         "candidate"
     conda:
-        "../../envs/evaluate.yaml"
+        EVALUATE
     threads: CONFIG.evaluation.threads
     resources:
         model=1,

@@ -52,6 +52,8 @@ def conda_in_use():
 
 # A conda environment brings a python of its own; without one, jobs run in the environment of this process.
 PYTHON = "python" if conda_in_use() else sys.executable
+# vLLM pins what the other engines need in other versions.
+EVALUATE = f"../../envs/evaluate{'-vllm' if CONFIG.evaluation.engine == 'vllm' else ''}.yaml"
 
 
 def scores(ids):
