@@ -289,8 +289,8 @@ class Selection(Table):
     )
     limits: dict[Text, Limit] = Field(
         default={},
-        description="What a chosen model must keep to: bounds on `accuracy`, `tokens`, `seconds`, "
-        "`peak_memory_gb`, an objective, or a benchmark's `<b>.accuracy`, `<b>.tokens`, `<b>.truncated`.",
+        description="What a chosen model must keep to: bounds on a metric (`tokens`, `latency`, ...), a benchmark's "
+        "(`<b>.accuracy`, `<b>.truncated`, ...), an objective, or `seconds` of the evaluation.",
     )
     export: CountOrZero = Field(default=2, description="Models that the target `export` writes.")
 
