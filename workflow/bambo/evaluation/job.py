@@ -59,7 +59,7 @@ def evaluate(
         tasks=tasks,
         seed=settings["seed"],
         answers=output_dir / "answers.jsonl",
-        meter=open_meter(visible_gpus()[:gpus] if gpus else []),
+        meter=open_meter(_own_gpus(settings, gpus)),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     results = _ask(lm, configs, tasks, settings)
@@ -101,6 +101,12 @@ def evaluate(
     write_record(output_dir / "scores.json", "scores", scores)
     lm.answers.unlink(missing_ok=True)
     return scores
+
+
+def _own_gpus(settings: Mapping[str, Any], gpus: int) -> list[str]:
+    """The GPUs that generate, of this machine; none where a server that was there before does."""
+    elsewhere = settings["engine"] == "server" and settings["server"]["command"] is None
+    return visible_gpus()[:gpus] if gpus and not elsewhere else []
 
 
 def _model_folder(recipe: Mapping[str, Any], output_dir: Path) -> Path:
