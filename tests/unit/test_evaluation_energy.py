@@ -4,6 +4,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from bambo.evaluation import job
 from bambo.evaluation.energy import open_meter
 
 
@@ -58,3 +59,11 @@ def test_no_meter_is_no_error(
     assert capsys.readouterr().err.startswith("energy: ")
     assert open_meter([]) is None
     assert capsys.readouterr().err == ""
+
+
+def test_the_meter_is_of_the_gpus_that_generate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "visible_gpus", lambda: ["GPU-a", "GPU-b", "GPU-c"])
+    assert job._own_gpus({"engine": "vllm"}, 2) == ["GPU-a", "GPU-b"]
+    assert job._own_gpus({"engine": "hf"}, 0) == []
+    assert job._own_gpus({"engine": "server", "server": {"command": "serve {model}"}}, 1) == ["GPU-a"]
+    assert job._own_gpus({"engine": "server", "server": {"command": None}}, 1) == []

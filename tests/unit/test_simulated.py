@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from bambo.candidate.folder import is_scored, read_samples, read_scores
+from bambo.errors import BadInput
 from bambo.evaluation import job, simulated
 from bambo.evaluation.simulated import simulate
-from bambo.objectives import normalisation
+from bambo.objectives import evaluate, normalisation
 from bambo.recipe import make_recipe
 
 GROUPS = ["embeddings", *(f"layers.{layer}" for layer in range(12)), "head"]
@@ -90,6 +91,20 @@ def test_the_end_points_are_far_apart(tmp_path):
     means = [many[end]["benchmarks"]["gpqa"] for end in ("low", "high")]
     assert [row["accuracy"] for row in means] == pytest.approx([0.04, 0.98], abs=0.015)
     assert [row["tokens"] for row in means] == pytest.approx([29, 288], rel=0.03)
+
+
+def test_other_metrics_can_be_objectives_too(tmp_path):
+    ends = {"thinking": scored(tmp_path, 1.0), "instruct": scored(tmp_path, 0.0)}
+    short = {"expert": "instruct", "base": "thinking"}
+    metrics = ["latency", "throughput", "energy", "cost"]
+    objectives = {f"o_{metric}": {"metric": metric, **short} for metric in metrics}
+    scale = normalisation(objectives, ends, {"output_tokens": 1.0})
+    assert scale["warnings"] == []
+    values = evaluate([*ends.values(), scored(tmp_path, 0.6)], scale).Y
+    np.testing.assert_allclose(values[:2], [[0] * 4, [1] * 4], atol=1e-9)
+    assert ((values[2] > 0) & (values[2] < 1.2)).all()
+    with pytest.raises(BadInput, match=r"flops of candidate .*, on simulated, is not known: config\.json"):
+        normalisation({"thrift": {"metric": "flops", **short}}, ends)
 
 
 def test_groups_matter_unequally_and_otherwise_for_accuracy_than_for_tokens():

@@ -112,6 +112,16 @@ def test_done_and_planned(run: Path) -> None:
     assert "SIMULATED" not in text
 
 
+def test_objectives_of_two_devices_have_no_hypervolume(run: Path) -> None:
+    path = run / "endpoints/normalisation.json"
+    scale = read_json(path)
+    scale["objectives"]["efficiency"]["device"] = "another"
+    write_json(path, scale)
+    text = status_text(run)
+    assert "blocks: 16 done, 4 planned\n" in text
+    assert "hypervolume" not in text
+
+
 def test_running_failed_damaged_and_pending(run: Path, sleeper: psutil.Process) -> None:
     last = proposed(run, 2)
     fail(run, last[0], "more than\nthere is")
