@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bambo.evaluation import continuous
 from bambo.evaluation.continuous import ContinuousEngine, _key, gumbel
 from bambo.evaluation.engine import EvaluationFailed, Machine, Output, Request
 from bambo.evaluation.hf import HFEngine
@@ -63,6 +64,29 @@ def test_greedy_answers_are_those_of_generate(copy: Path) -> None:
 
 def _tokens(engine: HFEngine, output: Output) -> list[int]:
     return engine.tokenizer(output.text, add_special_tokens=False).input_ids
+
+
+def test_prompts_longer_than_a_step_and_a_full_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuous, "PREFILL", 8)
+    monkeypatch.setattr(continuous, "PAGE", 4)
+    expected = _answers(HFEngine(folder, SETTINGS, Machine(batch_size=1)), _requests())
+    engine = ContinuousEngine(folder, SETTINGS, Machine(batch_size=7))
+    assert _answers(engine, _requests()) == expected
+    drawn = _answers(engine, _requests(SAMPLING))
+    manager, sizes = engine.model.init_continuous_batching, iter([20, 20, 8])
+
+    def small(generation: Any, config: Any) -> Any:
+        config.num_blocks = next(sizes)
+        return manager(generation, config)
+
+    monkeypatch.setattr(engine.model, "init_continuous_batching", small)
+    assert _answers(engine, _requests()) == expected  # answers wait for room, or are begun again
+    assert _answers(engine, _requests(SAMPLING)) == drawn
+    with pytest.raises(
+        EvaluationFailed, match=r"room for 32 tokens, prompt and answer may have 59; raise"
+    ) as failed:
+        _answers(engine, _requests())
+    assert failed.value.kind == "out of memory"
 
 
 def test_answers_come_as_they_are_finished(folder: Path) -> None:
