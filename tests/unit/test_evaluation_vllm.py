@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -162,6 +163,32 @@ def test_what_does_not_fit_names_its_key(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(vllm_engine, "CPU_CACHE", 1 << 14)
     with pytest.raises(EvaluationFailed, match=r"evaluation\.model_length") as failed:
         vllm_engine.VLLMEngine(folder, SETTINGS, Machine(model_length=256))
+    assert failed.value.kind == "out of memory"
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+            "CUDA out of memory; lower evaluation.memory_share",
+        ),
+        (RuntimeError("CUDA out of memory occurred when warming up sampler"), "or evaluation.batch_size"),
+        (ValueError("Free memory on device cuda:0 (1.5/79.1 GiB) on startup is less"), "or free the GPU"),
+        (ValueError("No available memory for the cache blocks. Try"), "or raise evaluation.memory_share"),
+    ],
+)
+def test_what_a_gpu_does_not_hold_names_its_key(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    from bambo.evaluation import vllm_engine
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(vllm_engine.vllm, "LLM", full)
+    with pytest.raises(EvaluationFailed, match=re.escape(remedy)) as failed:
+        vllm_engine.VLLMEngine(folder, SETTINGS, Machine())
     assert failed.value.kind == "out of memory"
 
 

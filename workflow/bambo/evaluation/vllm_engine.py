@@ -166,12 +166,10 @@ class VLLMEngine:
 
 @contextmanager
 def _started() -> Iterator[None]:
-    """Says what to do where the memory holds not all that vLLM makes room for at its start."""
+    """Says what to do where the memory does not hold all that vLLM makes room for at its start."""
     try:
-        yield
-    except torch.OutOfMemoryError as error:
-        remedy = "lower evaluation.memory_share or evaluation.batch_size"
-        raise EvaluationFailed("out of memory", f"{_line(error)}; {remedy}") from None
+        with _running():
+            yield
     except ValueError as error:
         text = _line(error)
         if "Free memory on device" in text:
@@ -189,15 +187,15 @@ def _started() -> Iterator[None]:
 def _running() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        remedy = "lower evaluation.memory_share or evaluation.batch_size"
-        raise EvaluationFailed("out of memory", f"{_line(error)}; {remedy}") from None
     except RuntimeError as error:
-        if "NaN" not in str(error):
-            raise
-        raise EvaluationFailed(
-            "bad scores", "logits are NaN: the weights are broken, or too large for evaluation.dtype"
-        ) from None
+        if "out of memory" in str(error):
+            remedy = "lower evaluation.memory_share or evaluation.batch_size"
+            raise EvaluationFailed("out of memory", f"{_line(error)}; {remedy}") from None
+        if "NaN" in str(error):
+            raise EvaluationFailed(
+                "bad scores", "logits are NaN: the weights are broken, or too large for evaluation.dtype"
+            ) from None
+        raise
 
 
 def _line(error: Exception) -> str:
