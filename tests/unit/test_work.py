@@ -225,8 +225,13 @@ def test_what_is_damaged_is_evaluated_again(
         "cpu_seconds",
         "generation_cpu_seconds",
         "peak_memory_gb",
+        "throughput",
     }
     after = read_scores(candidate)
+    for scores in (before, after):
+        for part in scores["benchmarks"].values():
+            for key in [key for key in part if key.startswith("latency")]:
+                del part[key]
     assert {key for key in before if before[key] != after[key]} <= measured
     assert is_scored(candidate)
 
