@@ -242,3 +242,64 @@ def test_examples_of_a_few_shot_task_are_saved(here: Path) -> None:
     engine = ScriptedEngine(lambda prompt, seed: "1")
     evaluate(chat_recipe(tasks), engine, here / "out")
     assert all(prompt.count("Find 1.") == 1 for chunk in engine.chunks for prompt in chunk)
+
+
+def test_a_few_shot_task_with_filters_of_its_own(here: Path) -> None:
+    repository = here / "openai/gsm8k"
+    repository.mkdir(parents=True)
+    files = "- {split: train, path: train.jsonl}\n  - {split: test, path: test.jsonl}"
+    (repository / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: main\n  data_files:\n  {files}\n---\n"
+    )
+    for split, questions in (("train", range(10, 18)), ("test", range(6))):
+        rows = [{"question": f"What is {n} + {n}?", "answer": f"It is\n#### {2 * n}"} for n in questions]
+        (repository / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = _tasks({"gsm": {"task": "gsm8k", "scoring": "stock", "max_tokens": 50}})
+    assert read_json(here / "benchmarks/gsm.json")["examples"] == 8
+
+    def answer(prompt: str, seed: int) -> str:
+        n = int(re.findall(r"What is (\d+)", prompt)[-1])
+        return f"#### {2 * n}" if n < 4 else f"So {2 * n}."
+
+    engine = ScriptedEngine(answer)
+    scores = evaluate(chat_recipe(tasks), engine, here / "out")["benchmarks"]["gsm"]
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    assert list(samples["exact_match,strict-match"]) == [1, 1, 1, 1, 0, 0]
+    assert list(samples["exact_match,flexible-extract"]) == [1] * 6
+    assert all(prompt.count("####") == 5 for chunk in engine.chunks for prompt in chunk)
+
+
+def _ifeval(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    import nltk
+
+    monkeypatch.setattr(nltk, "download", lambda *_, **__: False)  # as without a network
+    rows = [
+        {"key": n, "prompt": f"Say {n}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+        for n in range(4)
+    ]
+    path = here / "ifeval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"task": "ifeval", "scoring": "stock", "data": str(path), "max_tokens": 20}
+
+
+def test_instructions_are_checked_as_ifeval_does(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _ifeval(here, monkeypatch)
+    monkeypatch.setattr("nltk.data.find", lambda name: name)
+    engine = ScriptedEngine(lambda prompt, seed: "1, 2" if "3" in prompt else "1 2")
+    scores = evaluate(chat_recipe({"if": settings}), engine, here / "out")["benchmarks"]["if"]
+    assert scores["accuracy"] == 0.75
+    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    columns = [column for column in samples if "," in column]
+    assert columns == ["prompt_level_strict_acc,none", "prompt_level_loose_acc,none"]
+    results = read_json(here / "out/lm_eval/results.json")["results"]["if"]
+    assert results["inst_level_loose_acc,none"] == 0.75
+
+
+def test_word_lists_that_are_missing_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _ifeval(here, monkeypatch)
+    monkeypatch.setattr("nltk.data.find", _refusing(LookupError("no punkt_tab")))
+    with pytest.raises(
+        BadInput, match=r"nltk has no punkt_tab, .* run `python -c .*nltk\.download\('punkt_tab'\)"
+    ):
+        evaluate(chat_recipe({"if": settings}), ScriptedEngine(_oracle), here / "out")

@@ -127,6 +127,11 @@ def test_repeats_are_drawn_anew_and_a_task_may_have_its_own(tmp_path: Path) -> N
         part = scores["benchmarks"][name]
         assert part["repeats"] == repeats
         assert part["accuracy"] == pytest.approx(own.to_numpy().mean())
+        # Clustered by question; taking all answers for independent gives another number.
+        residuals = own.to_numpy() - own.to_numpy().mean()
+        clustered = np.sqrt((residuals.sum(axis=1) ** 2).sum() / residuals.size**2 * 5 / 4)
+        assert part["accuracy_stderr"] == pytest.approx(clustered)
+        assert clustered != pytest.approx(residuals.std(ddof=1) / np.sqrt(residuals.size), rel=0.05)
         assert part["accuracy_repeat_variance"] == pytest.approx((own.var(axis=1) / repeats).sum() / 25)
 
 

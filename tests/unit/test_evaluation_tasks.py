@@ -11,7 +11,16 @@ import pytest
 from bambo.errors import BadInput
 from bambo.evaluation import check_tasks
 from bambo.evaluation.boxed import BoxedTask
-from bambo.evaluation.tasks import OPTION_REQUEST, REQUEST, _clean, _gpqa_options, _stock, lm_eval_tasks, task_hash
+from bambo.evaluation.tasks import (
+    OPTION_REQUEST,
+    REQUEST,
+    _clean,
+    _gpqa_options,
+    _stock,
+    _task_file,
+    lm_eval_tasks,
+    task_hash,
+)
 from bambo.files import file_hash
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +55,7 @@ def test_checking_imports_neither_the_harness_nor_torch() -> None:
         ({"task": "aime52"}, r"evaluation\.tasks\.b\.task: lm-eval has no aime52\.yaml \(nearest: aime25"),
         ({"task": "gpqa_diamond_zeroshot"}, "scored by multiple_choice"),
         ({"task": "_mmlu"}, "group of tasks"),
+        ({"task": "ifeval"}, r"b\.scoring: ifeval has no answer that a box could hold, expected stock"),
         ({"task": "gsm8k-cot-self-consistency"}, "draws 64 answers and scores them together"),
         ({"task": "gpqa_diamand"}, "nearest: gpqa_diamond,"),
         ({"task": "own/none.yaml"}, r"task: no file own/none\.yaml"),
@@ -167,6 +177,19 @@ def test_our_gpqa_asks_for_the_letter_alone() -> None:
     as_it_is = _config({"task": "gpqa_diamond", "scoring": "stock"})
     assert as_it_is["doc_to_text"].endswith("Let's think step by step: ")
     assert "class" not in as_it_is
+
+
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [
+        ("gsm8k", "gsm8k/gsm8k.yaml"),  # not the one of this name in another folder, which is of another task
+        ("gsm8k_cot", "gsm8k/gsm8k-cot.yaml"),
+        ("gsm8k-cot", "gsm8k/gsm8k-cot.yaml"),
+        ("gpqa_diamond", "gpqa/cot_zeroshot/gpqa_diamond_cot_zeroshot.yaml"),
+    ],
+)
+def test_tasks_go_by_the_name_in_the_file(task: str, file: str) -> None:
+    assert str(_task_file("b", task)).endswith(f"/tasks/{file}")
 
 
 def test_each_repeat_is_a_task_of_its_own(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ..errors import BadInput
 from ..files import read_json, write_json
 from ..jobs import job
 from .data import Data, data_hash, write_data
-from .tasks import benchmark_config, check_language_data, check_questions, has_examples, task_hash
+from .tasks import benchmark_config, check_questions, has_examples, task_hash
 
 
 def save(name: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -30,7 +30,6 @@ def save(name: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
         write_json(path, record)  # for Snakemake: made now
         return record
     config = benchmark_config(name, settings)
-    check_language_data()
     data, origin = _download(name, config)
     if not data.questions:
         raise BadInput(f"evaluation.tasks.{name}.task: {origin['dataset']} has no questions; use `data`")

@@ -21,7 +21,7 @@ from .engine import Engine, EvaluationFailed
 from .flops import read_architecture
 from .scores import benchmark_scores, generation_scores, harness_scores
 from .subset import keep
-from .tasks import check_language_data, lm_eval_tasks
+from .tasks import lm_eval_tasks
 
 if TYPE_CHECKING:
     from .lm import CountingLM
@@ -139,7 +139,6 @@ def _ask(
 
     random.seed(settings["seed"])  # a stock task may shuffle
     loaded = TaskManager(include_defaults=False).load(list(configs.values()))
-    check_language_data()
     for name, task in loaded["tasks"].items():
         benchmark = tasks[name][0]
         own = settings["tasks"][benchmark]

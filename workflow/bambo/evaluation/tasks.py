@@ -9,8 +9,8 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -83,9 +83,25 @@ def check_questions(
 def benchmark_config(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The task file of a benchmark, with its functions and the user's settings, but for their data.
 
-    Raises BadInput as `check_tasks`, and where a package is missing that the task's functions need.
+    Raises BadInput as `check_tasks`, and where a package or word list is missing that the task's functions need.
     """
-    return _override(_stock(name, settings["task"], resolve=True), name, settings)
+    config = _override(_stock(name, settings["task"], resolve=True), name, settings)
+    if "ifeval" in getattr(config.get("process_results"), "__module__", ""):
+        _check_word_lists(f"evaluation.tasks.{name}.task")
+    return config
+
+
+def _check_word_lists(place: str) -> None:
+    """BadInput where nltk lacks what ifeval downloads when it is loaded, which compute nodes cannot."""
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        raise BadInput(
+            f"{place}: nltk has no punkt_tab, which ifeval needs; where there is a network, run "
+            "`python -c \"import nltk; nltk.download('punkt_tab')\"` (NLTK_DATA says where to)"
+        ) from None
 
 
 def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generation: dict) -> dict[str, dict]:
@@ -119,23 +135,6 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
         config["class"] = BoxedTask
     names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
     return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
-
-
-def check_language_data() -> None:
-    """BadInput where a task that was loaded needs word lists of nltk and they are not here: it would download them when
-    it scores, which compute nodes cannot.
-    """
-    if "lm_eval.tasks.ifeval.instructions_util" not in sys.modules:
-        return
-    import nltk
-
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        raise BadInput(
-            "environment: nltk has no punkt_tab, which ifeval needs; where there is a network, run "
-            "`python -c \"import nltk; nltk.download('punkt_tab')\"` (NLTK_DATA says where to)"
-        ) from None
 
 
 def task_hash(name: str, task: str) -> str:
@@ -215,12 +214,19 @@ def _task_file(name: str, task: str) -> Path:
         if Path(task).is_file():
             return Path(task)
         raise BadInput(f"evaluation.tasks.{name}.task: no file {task}; correct the path")
-    files = _stock_files()
     stock = ALIASES.get(task, task)
-    if stock in files:
-        return _lm_eval().parent / files[stock]
+    by_stem = _stock_files()
+    # The harness goes by the name in the file, which is mostly the file's own: others are read only if need be.
+    for file in by_stem.get(stock, []):
+        if _names_task(file, stock):
+            return file
+    for file in itertools.chain.from_iterable(by_stem.values()):
+        if _names_task(file, stock):
+            return file
+    if stock in by_stem:
+        return by_stem[stock][0]
     nearest = (
-        ", ".join(difflib.get_close_matches(task, [*ALIASES, *files], n=3, cutoff=0.5)) or "no name is near"
+        ", ".join(difflib.get_close_matches(task, [*ALIASES, *by_stem], n=3, cutoff=0.5)) or "no name is near"
     )
     raise BadInput(
         f"evaluation.tasks.{name}.task: lm-eval has no {task}.yaml (nearest: {nearest}); "
@@ -228,12 +234,24 @@ def _task_file(name: str, task: str) -> Path:
     )
 
 
+def _names_task(file: Path, task: str) -> bool:
+    name = re.escape(task)
+    return (
+        re.search(rf"^task:\s*([\"']?){name}\1\s*(?:#.*)?$", file.read_text("utf-8"), re.MULTILINE)
+        is not None
+    )
+
+
 @functools.cache
-def _stock_files() -> dict[str, str]:
-    """lm-eval's task files by name, from the list of its installed files: its 4,000 folders take seconds to walk."""
+def _stock_files() -> dict[str, list[Path]]:
+    """lm-eval's task files by the file's name, from the list of its installed files: to walk its 4,000 folders takes
+    seconds.
+    """
     record = importlib.metadata.distribution("lm_eval").read_text("RECORD") or ""
-    paths = re.findall(r"^(lm_eval/tasks/.*\.yaml),", record, re.MULTILINE)
-    return {path.rpartition("/")[2].removesuffix(".yaml"): path for path in paths}
+    files: dict[str, list[Path]] = {}
+    for path in re.findall(r"^(lm_eval/tasks/.*\.yaml),", record, re.MULTILINE):
+        files.setdefault(path.rpartition("/")[2].removesuffix(".yaml"), []).append(_lm_eval().parent / path)
+    return files
 
 
 def _lm_eval() -> Path:
@@ -263,11 +281,16 @@ def _override(stock: dict, name: str, settings: Mapping[str, Any]) -> dict:
             raise BadInput(f"{place}.task: the task file {settings['task']} has no {key}; add it")
     config = {key: value for key, value in stock.items() if key != "use_prompt"}
     config["num_fewshot"] = config.get("num_fewshot") or 0
+    boxed = settings.get("scoring", "boxed") == "boxed"
+    if boxed and not (isinstance(config["doc_to_target"], str | list) or callable(config["doc_to_target"])):
+        raise BadInput(
+            f"{place}.scoring: {settings['task']} has no answer that a box could hold, expected stock; set it"
+        )
     gpqa = config.get("dataset_path") == GPQA
     if prompt := settings.get("prompt"):
         _variables(prompt, f"{place}.prompt")
         config["doc_to_text"] = prompt
-    elif settings.get("scoring", "boxed") == "boxed":
+    elif boxed:
         config["doc_to_text"] = _request(config["doc_to_text"], OPTION_REQUEST if gpqa else REQUEST)
     for key in ("doc_to_text", "doc_to_target"):
         config[key] = _bare(config[key])
