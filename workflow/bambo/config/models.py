@@ -139,12 +139,13 @@ class Sampling(Table):
 
 class Task(Table):
     task: Text = Field(
-        description="Name of a task of lm-evaluation-harness, or path to a task file of your own (.yaml)."
+        description="Name of a task of lm-evaluation-harness, or path to a task file of your own (.yaml). `gpqa_diamond` is "
+        "ours, for its `gpqa_diamond_cot_zeroshot`."
     )
     data: Text | None = Field(
         default=None,
         description="Local file of questions (csv, json, jsonl, parquet), or a folder of such files; null takes the "
-        "task's own data.",
+        "task's own data, which the first job downloads.",
         json_schema_extra={"identity": False},  # where it lies; its contents are
     )
     prompt: Text | None = Field(
@@ -152,7 +153,8 @@ class Task(Table):
     )
     scoring: Literal["boxed", "stock"] = Field(
         default="boxed",
-        description="How answers are read: from the last `\\boxed{}`, or as the task itself does.",
+        description="How answers are read: from the last `\\boxed{}`, for which the prompt asks, or where there is none from "
+        "what is said to be the answer (`boxed`); or as the task itself does (`stock`). See docs/tasks.md.",
     )
     max_tokens: Count | None = Field(default=None, description="Takes the place of `evaluation.max_tokens`.")
     repeats: Count | None = Field(default=None, description="Takes the place of `evaluation.repeats`.")

@@ -33,7 +33,7 @@ evaluation:
   device: cuda
   dtype: bfloat16
   tasks:
-    gpqa: {task: gpqa_diamond_cot_zeroshot}
+    gpqa: {task: gpqa_diamond}
     aime: {task: aime25}
 objectives:
   reasoning: {metric: accuracy, expert: thinking, base: instruct}
