@@ -18,6 +18,7 @@ from bambo.evaluation.engine import Machine
 from bambo.evaluation.hub import save
 from bambo.evaluation.tasks import _gpqa_options
 from bambo.files import read_json
+from bambo.integrity import _benchmarks
 from hub_data import aime_rows, gpqa_rows, make_aime, make_gpqa, make_hub
 from pico_chat import ScriptedEngine, chat_recipe
 
@@ -63,10 +64,17 @@ def test_what_a_run_began_with_stays(here: Path) -> None:
     (here / "math-ai").rename(here / "gone")
     assert save("aime", settings, here / "benchmarks") == record
     (here / "benchmarks/aime/questions.jsonl").write_text("{}\n")
+    [problem] = _benchmarks(here)
+    assert (
+        problem.text
+        == f"{here}/benchmarks/aime.json: not about the questions in {here}/benchmarks/aime, which were changed"
+    )
+    assert problem.again == [here / "benchmarks/aime.json"]
     with pytest.raises(BadInput):  # damaged, so to be downloaded anew
         save("aime", settings, here / "benchmarks")
     (here / "gone").rename(here / "math-ai")
     assert save("aime", settings, here / "benchmarks") == record
+    assert not list(_benchmarks(here))
 
 
 def test_questions_of_another_task_do_not_stay(here: Path) -> None:

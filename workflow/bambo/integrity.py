@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from .candidate.folder import MODEL, SCORES, check_samples, read_scores
 from .candidate.lease import holder
 from .errors import BadInput
+from .evaluation.data import read_hub_record
 from .files import read_json
 from .recipe import read_recipe
 from .records import read_record
@@ -58,7 +59,7 @@ def check_run(run_dir: Path) -> Findings:
         command, searches = None, sorted(path.name for path in run_dir.glob("search/*"))
         problems = [Problem(f"{_text(run_dir / RECORD, error)}; the next start of the run writes it")]
 
-    problems += [*_plain(run_dir, searches), *_tables(run_dir)]
+    problems += [*_plain(run_dir, searches), *_benchmarks(run_dir), *_tables(run_dir)]
     # Those of a search that left the config are passed over: no rule would make them again.
     proposals = sorted(path for name in searches for path in run_dir.glob(f"search/{name}/proposals/t*.json"))
     makers: dict[str, list[Path]] = defaultdict(list)  # candidate -> the files whose jobs write its recipe
@@ -146,6 +147,11 @@ def _plain(run_dir: Path, searches: Sequence[str]) -> Iterator[Problem]:
         if path.parts[len(run_dir.parts)] != "search" or path.parent.name in searches:
             # Some are read before any job runs, and would stop the repair.
             yield from _problem(path, read_json, [path], [path])
+
+
+def _benchmarks(run_dir: Path) -> Iterator[Problem]:
+    for path in sorted(run_dir.glob("benchmarks/*.json")):
+        yield from _problem(path, read_hub_record, [path])
 
 
 def _tables(run_dir: Path) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import BadInput
-from ..files import atomic, file_hash
+from ..files import atomic, file_hash, read_json
 
 READERS = ("csv", "json", "jsonl", "parquet")
 RECORD_COLUMNS = ("Record ID", "id")  # of GPQA and of most others: the benchmark's own names of its questions
@@ -94,6 +94,14 @@ def write_data(folder: Path, data: Data) -> None:
             if rows:
                 lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
                 (temporary / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def read_hub_record(path: Path) -> dict[str, Any]:
+    """benchmarks/<name>.json; BadInput where it is damaged, or not about the rows in benchmarks/<name>/."""
+    record, rows = read_json(path), path.with_suffix("")
+    if not rows.is_dir() or not isinstance(record, dict) or record.get("data_hash") != data_hash(rows):
+        raise BadInput(f"{path}: not about the questions in {rows}, which were changed; download them again")
+    return record
 
 
 def record_name(row: Mapping[str, Any]) -> str | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
-from ..files import read_json, write_json
+from ..files import write_json
 from ..jobs import job
-from .data import Data, data_hash, write_data
+from .data import Data, data_hash, read_hub_record, write_data
 from .tasks import benchmark_config, check_questions, has_examples, task_hash
 
 
@@ -25,8 +25,11 @@ def save(name: str, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
     """
     path, rows = folder / f"{name}.json", folder / name
     of = {"task": settings["task"], "task_hash": task_hash(name, settings["task"])}
-    record = read_json(path) if path.exists() else {}
-    if record.items() >= of.items() and rows.is_dir() and data_hash(rows) == record["data_hash"]:
+    try:
+        record = read_hub_record(path)
+    except BadInput:
+        record = {}  # to be made, also where it is damaged
+    if record.items() >= of.items():
         write_json(path, record)  # for Snakemake: made now
         return record
     config = benchmark_config(name, settings)
