@@ -8,6 +8,8 @@
 #   endpoints/candidates.json        both pure sources: the ends of every objective           endpoints.smk
 #   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
 #   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
+#   search/<search>/together/t<iteration>         jobs that score several candidates are done  candidates.smk
+#   jobs/<job>.json                  the candidates of one such job
 #   search/<search>/complete-<iterations>         all evaluations of that budget are done
 #   candidates/<id>/recipe.json      one merge in full; written once, made by no rule         candidates.smk
 #   candidates/<id>/model/           the merged checkpoint, gone once scored
@@ -50,6 +52,7 @@ localrules:
     normalisation,
     propose,
     complete,
+    together,
     tables,
     figures,
     smoke_candidates,

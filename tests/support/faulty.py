@@ -1,9 +1,9 @@
 """An interpreter for evaluation jobs (`evaluation.python`) under which chosen candidates fail in chosen ways.
 
-`interpreter(folder, faults)` writes it: everything of the job is real up to the moment when the model would be loaded.
-Each evaluation that gets so far leaves a line in `started.log`, so that tests can count them. Faults end when the file
-`faults.json` is emptied. With `without_cuda` an evaluation that was given a GPU notes its UUID in `devices.log`, and
-runs on the CPU.
+`interpreter(folder, faults)` writes it: everything of the job is real up to the moment when the loaded model would be
+asked. Each evaluation that gets so far leaves a line in `started.log`, so that tests can count them. Faults end when
+the file `faults.json` is emptied. With `without_cuda` an evaluation that was given a GPU notes its UUID in
+`devices.log`, and runs on the CPU.
 """
 
 import json
@@ -72,33 +72,32 @@ def note(folder: Path, line: str) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    _, module, step, candidate = sys.argv[2:6]
+    _, module, step = sys.argv[2:5]
     sys.argv = [module, *sys.argv[4:]]
     if step == "evaluate":
         import bambo.evaluation
-        import bambo.evaluation.job as job
-        import bambo.evaluation.loading as engines
 
-        load, write = engines.load_engine, job.write_record
-        name = Path(candidate).name
+        load, evaluate = bambo.evaluation.load_engine, bambo.evaluation.evaluate
+        without_cuda = (folder / "devices.log").exists()
 
         def loading(settings: Any, model: Path, machine: Any) -> Any:
+            return load(settings, model, replace(machine, device="cpu") if without_cuda else machine)
+
+        def evaluating(recipe: Any, *arguments: Any, **settings: Any) -> Any:
+            name = recipe["id"]
             with (folder / "started.log").open("a") as log:
                 log.write(f"{name}\n")
             fault = json.loads((folder / "faults.json").read_text()).get(name)
             if fault is not None:
                 globals()[fault]()
-            if (folder / "devices.log").exists():
+            if without_cuda:
                 note(folder, f"begin {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
-                machine = replace(machine, device="cpu")
-            return load(settings, model, machine)
-
-        def writing(*arguments: Any) -> None:
-            write(*arguments)
-            if (folder / "devices.log").exists():
+            scores = evaluate(recipe, *arguments, **settings)
+            if without_cuda:
                 note(folder, f"end {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
+            return scores
 
-        bambo.evaluation.load_engine, job.write_record = loading, writing
+        bambo.evaluation.load_engine, bambo.evaluation.evaluate = loading, evaluating
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

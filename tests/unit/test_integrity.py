@@ -131,7 +131,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path, run: Path, capsys: pytest.Cap
 
 
 def newer(path: Path) -> None:
-    path.write_text(path.read_text().replace('/1"', '/2"', 1))
+    path.write_text(path.read_text().replace('",', '9",', 1))
 
 
 @pytest.mark.parametrize("damage", [truncate, newer, lambda path: path.write_text("")])

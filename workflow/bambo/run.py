@@ -1,13 +1,13 @@
 """What all candidates of one run share, and how weights become a candidate's recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .candidate.folder import read_scores
 from .config import Config, evaluation_identity, hub_data
-from .files import read_json
+from .files import content_hash, read_json, write_json
 from .recipe import make_recipe, write_recipe
 
 
@@ -65,6 +65,14 @@ class Run:
         """Write candidates/<id>/recipe.json unless it is there; returns the id."""
         write_recipe(self.folder, recipe)
         return recipe["id"]
+
+    def add_job(self, ids: Sequence[str]) -> str:
+        """Write jobs/<name>.json, the candidates that one job is to score; returns the name."""
+        name = content_hash(list(ids))[:12]
+        path = self.folder / "jobs" / f"{name}.json"
+        if not path.exists():
+            write_json(path, list(ids))
+        return name
 
     def scores(self, id: str) -> dict[str, Any]:
         """scores.json of a candidate; BadInput where it is missing or damaged."""

@@ -30,9 +30,10 @@ rule merge:
         python=PYTHON,
         folder=lambda wildcards, output: Path(output[0]).parent,
         retries=CONFIG.retries,
+        in_place=IN_PLACE,
     shell:
         "{params.python} -m bambo.candidate merge {params.folder} --threads {threads}"
-        " --attempt {resources.attempt} --retries {params.retries} > {log} 2>&1"
+        " --attempt {resources.attempt} --retries {params.retries} {params.in_place} > {log} 2>&1"
 
 
 rule evaluate:
@@ -62,17 +63,47 @@ rule evaluate:
         folder=lambda wildcards, output: Path(output[0]).parent,
         retries=CONFIG.retries,
         on_failure=CONFIG.on_failure,
-        device=CONFIG.evaluation.device,
-        gpus=CONFIG.resources.evaluate.gpu,
-        # A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
-        lock="--lock-gpus" if workflow.is_main_process else "",
-        batch_size=CONFIG.evaluation.batch_size,
-        memory_share=CONFIG.evaluation.memory_share,
-        model_length=length_option(),
+        engine=engine_options(),
     # The command removes the model; temp() would keep all until the search ends.
     shell:
         "{params.python} -m bambo.candidate evaluate {params.folder} --threads {threads}"
         " --attempt {resources.attempt} --retries {params.retries} --on-failure {params.on_failure}"
-        " --device {params.device} --gpus {params.gpus} {params.lock} --batch-size {params.batch_size}"
-        " --memory-share {params.memory_share} {params.model_length}"
-        " > {log} 2>&1"
+        " {params.engine} > {log} 2>&1"
+
+
+rule evaluate_together:
+    """Score several candidates with one loaded engine; whom it fails with is left to be evaluated alone."""
+    input:
+        f"{RUN}/jobs/{{job}}.json",
+    output:
+        touch(f"{RUN}/jobs/{{job}}.done"),
+    log:
+        f"{RUN}/logs/evaluate/{{job}}.log",
+    retries: ATTEMPTS
+    conda:
+        EVALUATE
+    threads: CONFIG.evaluation.threads
+    resources:
+        model=1,
+        attempt=this_attempt,
+        gpu=gpus,
+        mem_mb=grown(CONFIG.resources.evaluate, "mem_mb"),
+        # The run time that the config names is that of one candidate.
+        runtime=lambda wildcards, attempt: len(members(wildcards))
+        * grown(CONFIG.resources.evaluate, "runtime")(wildcards, attempt),
+    params:
+        python=CONFIG.evaluation.python or PYTHON,
+        folders=members,
+        retries=CONFIG.retries,
+        engine=engine_options(),
+    shell:
+        "{params.python} -m bambo.candidate evaluate {params.folders} --threads {threads}"
+        " --attempt {resources.attempt} --retries {params.retries} {params.engine} > {log} 2>&1"
+
+
+checkpoint together:
+    """The jobs of an iteration are done: what they left without scores is known, and evaluated alone."""
+    input:
+        jobs_done,
+    output:
+        touch(f"{RUN}/search/{{search}}/together/t{{iteration}}"),

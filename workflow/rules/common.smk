@@ -44,6 +44,7 @@ wildcard_constraints:
     iteration=r"\d{3}",
     iterations=r"\d+",
     id="[0-9a-f]{12}",
+    job="[0-9a-f]{12}",
 
 
 def conda_in_use():
@@ -80,22 +81,41 @@ def proposal(search, iteration):
         return read_record(path, "proposal")
 
 
+def jobs_done(wildcards):
+    """The jobs of an iteration that score several candidates each."""
+    decision = proposal(wildcards.search, int(wildcards.iteration))
+    return [f"{RUN}/jobs/{name}.done" for name in decision["jobs"]]
+
+
+def members(wildcards):
+    """The folders of the candidates that a job scores."""
+    with open(f"{RUN}/jobs/{wildcards.job}.json") as file:
+        return [f"{RUN}/candidates/{id}" for id in json.load(file)]
+
+
+def evaluated(search, iteration):
+    """Scores of one iteration, once its jobs have scored what they could: what is left is evaluated alone."""
+    decision = proposal(search, iteration)
+    if decision["jobs"]:
+        checkpoints.together.get(search=search, iteration=f"{iteration:03d}")
+    return scores(decision["candidates"])
+
+
 def evaluated_before(wildcards):
     """What a proposal waits for: every evaluation of the iterations before it."""
-    earlier = range(int(wildcards.iteration))
-    return scores(id for t in earlier for id in proposal(wildcards.search, t)["candidates"])
+    return [file for t in range(int(wildcards.iteration)) for file in evaluated(wildcards.search, t)]
 
 
 def evaluated_within(wildcards):
     """Everything that a budget asks for; a stop that was decided under a smaller budget is passed over."""
     budget = int(wildcards.iterations)
-    ids = []
+    files = []
     for t in range(budget + 1):
+        files += evaluated(wildcards.search, t)
         decision = proposal(wildcards.search, t)
-        ids += decision["candidates"]
         if decision["stop"] and decision["iterations"] >= budget:
             break
-    return scores(ids)
+    return files
 
 
 def completed(wildcards):
@@ -128,9 +148,20 @@ def gpus(wildcards, attempt):
     return 0 if idle else CONFIG.resources.evaluate.gpu
 
 
-def length_option():
-    length = CONFIG.evaluation.model_length
-    return "" if length is None else f"--model-length {length}"
+def engine_options():
+    """What an engine is told of the machine, as options of the evaluation's command."""
+    evaluation = CONFIG.evaluation
+    options = [f"--device {evaluation.device} --gpus {CONFIG.resources.evaluate.gpu}"]
+    options += [f"--batch-size {evaluation.batch_size} --memory-share {evaluation.memory_share}"]
+    if evaluation.model_length is not None:
+        options += [f"--model-length {evaluation.model_length}"]
+    if workflow.is_main_process:
+        # A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
+        options += ["--lock-gpus"]
+    return " ".join(options + [IN_PLACE])
+
+
+IN_PLACE = "" if CONFIG.merge.materialize else "--in-place"
 
 
 def print_summary():

@@ -24,13 +24,16 @@ def decided(path: Path) -> bool:
 
 
 def restore_recipes(config, proposal, variables):
-    """Write the recipes that are missing: no rule makes them."""
-    folder = config.folder / "candidates"
-    if all((folder / id / "recipe.json").exists() for id in proposal["candidates"]):
+    """Write the recipes and jobs that are missing: no rule makes them."""
+    recipes = [config.folder / "candidates" / id / "recipe.json" for id in proposal["candidates"]]
+    jobs = [config.folder / "jobs" / f"{name}.json" for name in proposal["jobs"]]
+    if all(path.exists() for path in recipes + jobs):
         return
     run = Run.open(config)
     for point in proposal["variables"]:
         run.add(run.recipe(expand(point, read_json(variables)["variables"])))
+    for ids in proposal["jobs"].values():
+        run.add_job(ids)
 
 
 with job(snakemake.log[0]):
@@ -58,6 +61,7 @@ with job(snakemake.log[0]):
             variables=read_json(snakemake.input.variables)["variables"],
             normalisation=read_json(snakemake.input.normalisation),
             reference=config.reference_point,
+            candidates_per_job=config.evaluation.candidates_per_job,
         )
         write_record(output, "proposal", proposal)
         if iteration > 0:

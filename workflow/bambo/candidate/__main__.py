@@ -1,4 +1,7 @@
-"""`python -m bambo.candidate {merge,evaluate} FOLDER`: the jobs at results/<run>/candidates/<id>."""
+"""`python -m bambo.candidate {merge,evaluate} FOLDER`: the jobs at results/<run>/candidates/<id>.
+
+Given several folders, `evaluate` merges their models into one engine that stays loaded.
+"""
 
 import argparse
 import logging
@@ -10,7 +13,7 @@ from pathlib import Path
 from ..errors import plain_errors
 from ..evaluation.engine import EvaluationFailed, Machine
 from ..evaluation.startup import leave
-from .work import Policy, evaluate, merge
+from .work import Policy, evaluate, evaluate_together, merge
 
 
 def main() -> None:
@@ -19,10 +22,11 @@ def main() -> None:
     steps = parser.add_subparsers(dest="step", required=True)
     for step, text in [("merge", "make its model"), ("evaluate", "score it, and remove its model")]:
         command = steps.add_parser(step, help=text)
-        command.add_argument("folder", type=Path, help="with recipe.json")
+        command.add_argument("folders", type=Path, nargs="+", metavar="folder", help="with recipe.json")
         command.add_argument("--threads", type=int, default=1, help="CPU threads")
         command.add_argument("--attempt", type=int, default=1, help="counted from 1")
         command.add_argument("--retries", type=int, default=0, help="attempts after a first one that failed")
+        command.add_argument("--in-place", action="store_true", help="merge into the engine, without a file")
         if step == "evaluate":
             command.add_argument("--on-failure", choices=("stop", "continue"), default="stop")
             command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -39,7 +43,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with plain_errors():
         if given.step == "merge":
-            merge(given.folder, Policy(given.attempt, given.retries, "stop"), given.threads)
+            for folder in given.folders:
+                merge(folder, Policy(given.attempt, given.retries, "stop"), given.threads, given.in_place)
         else:
             os.environ.setdefault("TQDM_DISABLE", "1")
             logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -53,7 +58,10 @@ def main() -> None:
                 given.model_length,
             )
             try:
-                evaluate(given.folder, policy, machine, given.lock_gpus, started)
+                if len(given.folders) > 1:
+                    evaluate_together(given.folders, policy, machine, given.lock_gpus, started)
+                else:
+                    evaluate(given.folders[0], policy, machine, given.lock_gpus, started, given.in_place)
             except EvaluationFailed as error:
                 sys.exit(f"error: {error}")
     leave()

@@ -1,4 +1,4 @@
-"""The two jobs at a candidate: merge its model, and score it. Each finds the other's, and its own, earlier work.
+"""The jobs at a candidate: merge its model, and score it. Each finds the other's, and its own, earlier work.
 
 How failures go (`attempt` counts from 1, `retries` further ones are allowed): an attempt that fails keeps the model and
 says why in attempts.jsonl. The attempt after the last retry works no more; it records the failure, or, where failures
@@ -8,19 +8,24 @@ stop the loop, ends the job with what went wrong.
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, os_error
-from ..evaluation.engine import EvaluationFailed, Machine
+from ..evaluation.engine import Engine, EvaluationFailed, Machine
 from ..recipe import read_recipe
 from . import devices
 from .attempts import Attempts, Failure
 from .folder import MERGED, MODEL, SAMPLES, SCORES, is_scored, remove_model, write_failure
 from .lease import hold
+
+if TYPE_CHECKING:
+    from ..merging import Sources
 
 SIMULATED = "simulated"  # the engine that needs no model
 
@@ -38,8 +43,11 @@ class Policy:
         return self.attempt > self.retries + 1
 
 
-def merge(folder: Path, policy: Policy, threads: int) -> None:
-    """Make the candidate's model, unless it is there, or not needed any more; then its mark for Snakemake."""
+def merge(folder: Path, policy: Policy, threads: int, in_place: bool = False) -> None:
+    """Make the candidate's model, unless it is there, or not needed (any more); then its mark for Snakemake.
+
+    in_place: its evaluation merges straight into the loaded engine.
+    """
     recipe = read_recipe(folder / "recipe.json")
     with hold(folder):
         if not is_scored(folder):
@@ -47,20 +55,25 @@ def merge(folder: Path, policy: Policy, threads: int) -> None:
             attempts.settle()
             if policy.exhausted:
                 _end_on_bad_input(attempts)  # else the evaluation records what happened
-            elif recipe["evaluation"]["engine"] != SIMULATED:
+            elif recipe["evaluation"]["engine"] != SIMULATED and not in_place:
                 with _attempt(attempts, policy, "merge"):
                     _model(folder, recipe, threads)
         (folder / MERGED).touch()
 
 
 def evaluate(
-    folder: Path, policy: Policy, machine: Machine, lock: bool, started: tuple[float, float]
+    folder: Path,
+    policy: Policy,
+    machine: Machine,
+    lock: bool,
+    started: tuple[float, float],
+    in_place: bool = False,
 ) -> None:
     """Score the candidate, unless it is scored; remove its model once it is, or once it is given up.
 
     machine: with `device` auto, too. lock: no scheduler assigns its GPUs. started: as in `bambo.evaluation.evaluate`.
+    in_place: merge straight into the loaded engine, without a file.
     """
-    recipe = read_recipe(folder / "recipe.json")
     with hold(folder):
         if is_scored(folder):
             os.utime(folder / SCORES)  # for Snakemake: made now
@@ -70,10 +83,36 @@ def evaluate(
             if policy.exhausted:
                 _give_up(folder, attempts, policy)
             else:
-                with _gpus(machine, lock) as found, _attempt(attempts, policy, "evaluate"):
-                    _score(folder, recipe, machine, found, started)
-                attempts.forget()
+                with _gpus(machine, lock) as found, closing(Loaded(machine, found, in_place)) as engines:
+                    _score(folder, attempts, policy, engines, started)
         remove_model(folder)
+
+
+def evaluate_together(
+    folders: Sequence[Path], policy: Policy, machine: Machine, lock: bool, started: tuple[float, float]
+) -> None:
+    """Score candidates one after the other, merged into one engine that stays loaded.
+
+    One that fails does not keep the others from their scores; it is left without, and evaluated alone later.
+    """
+    with _gpus(machine, lock) as found, closing(Loaded(machine, found, in_place=True)) as engines:
+        for folder in folders:
+            with hold(folder):
+                if is_scored(folder):
+                    continue
+                attempts = Attempts(folder)
+                attempts.settle()
+                if policy.exhausted:
+                    _end_on_bad_input(attempts)
+                    continue
+                try:
+                    _score(folder, attempts, policy, engines, started)
+                except BadInput:
+                    raise
+                except Exception as error:
+                    print(f"{folder.name}: {_failure(error).reason}; evaluated alone later", file=sys.stderr)
+                    engines.close()  # what state it is in is not known
+            started = time.perf_counter(), time.process_time()
 
 
 def _model(folder: Path, recipe: dict[str, Any], threads: int) -> Path:
@@ -89,25 +128,70 @@ def _model(folder: Path, recipe: dict[str, Any], threads: int) -> Path:
 
 
 def _score(
-    folder: Path, recipe: dict[str, Any], machine: Machine, found: list[str], started: tuple[float, float]
+    folder: Path, attempts: Attempts, policy: Policy, engines: "Loaded", started: tuple[float, float]
 ) -> None:
-    if recipe["evaluation"]["engine"] == SIMULATED:
-        from ..evaluation.simulated import simulate
+    recipe = read_recipe(folder / "recipe.json")
+    with _attempt(attempts, policy, "evaluate"):
+        if recipe["evaluation"]["engine"] == SIMULATED:
+            from ..evaluation.simulated import simulate
 
-        simulate(recipe, folder)
-        return
-    device, gpus = _device(machine, found)
-    if device == "cpu":
-        from ..evaluation.startup import lean
+            simulate(recipe, folder)
+        else:
+            engines.score(folder, recipe, started)
+    attempts.forget()
 
-        lean()  # small models: on a GPU, where seconds of start-up are nothing, all imports are the usual ones
-    model = _model(folder, recipe, machine.threads)
-    from ..evaluation import evaluate as score
-    from ..evaluation import load_engine
 
-    engine = load_engine(recipe["evaluation"], model, replace(machine, device=device, gpus=gpus))
-    with closing(engine):
+class Loaded:
+    """The engine of a job, kept from one candidate to the next where they are merged in place."""
+
+    def __init__(self, machine: Machine, found: list[str], in_place: bool) -> None:
+        """found: the GPUs that can be used."""
+        self.machine, self.found, self.in_place = machine, found, in_place
+        self.engine: Engine | None = None
+        self.sources: Sources | None = None
+        self.kind: dict[str, Any] = {}  # what the engine was loaded for
+
+    def score(self, folder: Path, recipe: dict[str, Any], started: tuple[float, float]) -> None:
+        device, gpus = _device(self.machine, self.found)
+        machine = replace(self.machine, device=device, gpus=gpus)
+        from ..evaluation.loading import starts_lean
+
+        if device == "cpu" and starts_lean(recipe["evaluation"]["engine"]):
+            from ..evaluation.startup import lean
+
+            lean()  # small models: on a GPU, where seconds of start-up are nothing, all imports are the usual ones
+        from ..evaluation import evaluate as score
+
+        if self.in_place:
+            engine = self._merged_into(recipe, machine)
+        else:
+            engine = self._load(recipe, _model(folder, recipe, machine.threads), machine)
         score(recipe, engine, folder, gpus=gpus, started=started)
+
+    def _merged_into(self, recipe: dict[str, Any], machine: Machine) -> Engine:
+        from ..merging import merged_tensors, open_sources
+
+        settings = {key: recipe["evaluation"].get(key) for key in ("engine", "dtype", "server")}
+        kind = {"sources": recipe["sources"], "files_from": recipe["files_from"], **settings}
+        if self.engine is None or self.sources is None or kind != self.kind:
+            self.close()
+            self.sources = open_sources(recipe)
+            self._load(recipe, Path(recipe["sources"][recipe["files_from"]]["path"]), machine)
+            self.kind = kind
+        assert self.engine is not None
+        self.engine.load_weights(merged_tensors(recipe, self.sources, machine.threads))
+        return self.engine
+
+    def _load(self, recipe: dict[str, Any], model: Path, machine: Machine) -> Engine:
+        from ..evaluation import load_engine
+
+        self.engine = load_engine(recipe["evaluation"], model, machine)
+        return self.engine
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+        self.engine = None
 
 
 @contextmanager

@@ -158,6 +158,9 @@ def _engine(config: Config) -> Iterator[Problem]:
     if not config.merge.materialize and evaluation.engine == "server":
         text = "found false, expected true with engine: server, which reads models from folders; remove it"
         yield ("merge", "materialize"), text
+    if config.merge.materialize and evaluation.candidates_per_job > 1:
+        text = f"found {evaluation.candidates_per_job}, expected 1 where models are written to disk"
+        yield ("evaluation", "candidates_per_job"), f"{text}; set merge.materialize: false"
 
 
 def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:

@@ -1,8 +1,11 @@
 """What an engine owes the language model of the harness; each engine is a module of its own."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import torch
 
 
 class EvaluationFailed(RuntimeError):
@@ -56,6 +59,14 @@ class Engine(Protocol):
 
     def generate(self, chunks: Sequence[Sequence[Request]]) -> Iterator[tuple[int, list[Output]]]:
         """Complete all prompts; yields (place in `chunks`, outputs of that chunk) as each chunk is finished."""
+        ...
+
+    def load_weights(self, tensors: Iterable[tuple[str, "torch.Tensor"]]) -> None:
+        """Replace all weights by those of another model of the same architecture, under the names of its checkpoint.
+
+        What was kept of prompts under the old ones is forgotten. BadInput where the engine cannot tell which of its
+        weights a tensor stands for; EvaluationFailed where it then holds others than it was given.
+        """
         ...
 
     def peak_memory_gb(self) -> float: ...

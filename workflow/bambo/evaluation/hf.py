@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from transformers.initialization import no_init_weights
 from ..errors import BadInput
 from .devices import cpu_name
 from .engine import EvaluationFailed, Machine, Output, Request, output_of
+from .weights import bit_sum
 
 
 class HFEngine:
@@ -88,6 +89,27 @@ class HFEngine:
                 "logits are NaN or infinite: the weights are broken, or too large for evaluation.dtype",
             )
         return output[:, width:].tolist()
+
+    def load_weights(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        own = self.model.state_dict()  # views of the parameters; a tied head has two names
+        given: dict[int, int] = {}
+        for name, tensor in tensors:
+            if name not in own or own[name].shape != tensor.shape:
+                raise BadInput(
+                    f"tensor {name}: {type(self.model).__name__} has none of this name and shape once it is loaded, so "
+                    "it cannot be merged into; set evaluation.candidates_per_job: 1 and merge.materialize: true"
+                )
+            own[name].copy_(tensor)
+            given[own[name].data_ptr()] = bit_sum(tensor.to(own[name].dtype))
+        held = {parameter.data_ptr(): parameter for parameter in self.model.parameters()}
+        missing = [name for name, tensor in own.items() if tensor.data_ptr() in held.keys() - given.keys()]
+        if missing:
+            raise BadInput(f"no tensor {missing[0]}, which the loaded model needs; merge it again")
+        loaded = sum(bit_sum(parameter) for parameter in held.values()) % 2**64
+        if loaded != sum(given[place] for place in held) % 2**64:
+            raise EvaluationFailed("error", "the loaded weights are not those that were merged")
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def close(self) -> None:
         """Nothing outlives the process."""

@@ -1,5 +1,5 @@
 """Merging: one module a family of methods, arithmetic on chunks; `engine` streams models through them."""
 
-from .engine import merge
+from .engine import Sources, merge, merged_tensors, open_sources
 
-__all__ = ["merge"]
+__all__ = ["Sources", "merge", "merged_tensors", "open_sources"]

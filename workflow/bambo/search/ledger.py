@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,13 @@ def decide(
     variables: Sequence[dict[str, Any]],
     normalisation: Mapping[str, Any],
     reference: Sequence[float],
+    candidates_per_job: int = 1,
 ) -> dict[str, Any]:
     """The proposal of one iteration, with everything that it saw; the recipes of its candidates are written.
 
     Iteration 0 is the initial design; a later one fits the surrogate to all that was scored. `stop` is "budget"
-    where `evaluations` is used up, "hypervolume" where the stop rule of the settings holds, else null. Equal
-    files and settings give an equal proposal.
+    where `evaluations` is used up, "hypervolume" where the stop rule of the settings holds, else null. `jobs` names the
+    candidates that one job scores, where several do. Equal files and settings give an equal proposal.
     """
     ledger = read_ledger(run, search, iteration, len(variables), normalisation, settings["noise_share"])
     size = _size(settings, iteration, len(ledger.asked))
@@ -116,6 +118,11 @@ def decide(
         )
         origins = ["acquisition"] * len(points)
 
+    ids = [run.add(run.recipe(expand(point, variables))) for point in points.tolist()]
+    end_points = {
+        spec[f"{end}_id"] for spec in normalisation["objectives"].values() for end in ("expert", "base")
+    }
+    jobs = shared([id for id in ids if id not in end_points], candidates_per_job)
     return {
         "search": search,
         "iteration": iteration,
@@ -123,7 +130,8 @@ def decide(
         "iterations": settings["iterations"],
         "seed": seed,
         "stop": stop,
-        "candidates": [run.add(run.recipe(expand(point, variables))) for point in points.tolist()],
+        "candidates": ids,
+        "jobs": {run.add_job(job): job for job in jobs},
         "variables": points.tolist(),
         "origin": origins,
         "observed": ledger.ids,
@@ -132,6 +140,15 @@ def decide(
         **info,
         "versions": {name: version(name) for name in ("torch", "botorch", "gpytorch", "numpy", "scipy")},
     }
+
+
+def shared(ids: Sequence[str], candidates_per_job: int) -> list[list[str]]:
+    """The ids in as few and as equal jobs as there can be of at most so many; none where each has a job of its own."""
+    if candidates_per_job == 1 or len(ids) < 2:
+        return []
+    count = ceil(len(ids) / candidates_per_job)
+    jobs = [list(ids[place::count]) for place in range(count)]
+    return [job for job in jobs if len(job) > 1]
 
 
 def _size(settings: Mapping[str, Any], iteration: int, asked: int) -> int:
