@@ -153,8 +153,8 @@ class Task(Table):
     )
     scoring: Literal["boxed", "stock"] = Field(
         default="boxed",
-        description="How answers are read: from the last `\\boxed{}`, for which the prompt asks, or where there is none "
-        "from what is said to be the answer (`boxed`); or as the task itself does (`stock`). See docs/tasks.md.",
+        description="How answers are read: from the last `\\boxed{}`, for which the prompt asks, or where there is "
+        "none from what is said to be the answer (`boxed`); or as the task itself does (`stock`). See docs/tasks.md.",
     )
     max_tokens: Count | None = Field(default=None, description="Takes the place of `evaluation.max_tokens`.")
     repeats: Count | None = Field(default=None, description="Takes the place of `evaluation.repeats`.")
