@@ -138,3 +138,32 @@ def test_chunks_are_kept_in_whatever_order_they_are_finished(tmp_path: Path) -> 
 
     lm = _lm(Shuffled(lambda prompt, seed: str(len(prompt)), chunk_size=1), tmp_path)
     assert lm.generate_until(_requests([5, 1, 3])) == ["5", "1", "3"] * 3
+
+
+def test_preempted_after_150_of_198_questions_it_answers_the_48_that_are_left(tmp_path: Path) -> None:
+    def answer(prompt: str, seed: int) -> str:
+        return f"{len(prompt)} {seed % 997}"
+
+    def asked(folder: str, last: int = 198) -> tuple[CountingLM, ScriptedEngine]:
+        class Mortal(ScriptedEngine):
+            def _output(self, request: Request) -> Output:
+                if len(self.chunks) > last:
+                    raise Killed
+                return super()._output(request)
+
+        (tmp_path / folder).mkdir(exist_ok=True)
+        engine = Mortal(answer, chunk_size=1)
+        lm = _lm(engine, tmp_path / folder, tasks={"a": ("a", 0)})
+        requests = _requests([1 + n % 50 for n in range(198)], SAMPLING)[:198]
+        try:
+            lm.generate_until(requests)
+        except Killed:
+            assert last < 198
+        return lm, engine
+
+    whole, _ = asked("whole")
+    asked("preempted", last=150)
+    resumed, engine = asked("preempted")
+    assert len(engine.chunks) == 48
+    assert resumed.rows == whole.rows
+    assert len(resumed.rows) == 198

@@ -166,7 +166,7 @@ class Loaded:
             engine = self._merged_into(recipe, machine)
         else:
             engine = self._load(recipe, _model(folder, recipe, machine.threads), machine)
-        score(recipe, engine, folder, gpus=gpus, started=started)
+        score(recipe, engine, folder, machine=machine, started=started)
 
     def _merged_into(self, recipe: dict[str, Any], machine: Machine) -> Engine:
         from ..merging import merged_tensors, open_sources

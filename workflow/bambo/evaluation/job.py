@@ -4,8 +4,10 @@ import importlib.metadata
 import json
 import math
 import random
+import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,9 @@ from ..files import atomic, file_hash, write_text
 from ..records import write_record
 from .data import record_name
 from .energy import open_meter
-from .engine import Engine, EvaluationFailed
+from .engine import Engine, EvaluationFailed, Machine
 from .flops import read_architecture
+from .loading import ENGINES
 from .scores import benchmark_scores, generation_scores, harness_scores
 from .subset import keep
 from .tasks import lm_eval_tasks
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from .lm import CountingLM
 
 PACKAGES = ("lm_eval", "torch", "transformers")
+ANY_MACHINE = Machine()
 OURS = "boxed_match,boxed"  # of boxed.py, which needs the harness
 
 
@@ -35,7 +39,7 @@ def evaluate(
     engine: Engine,
     output_dir: Path,
     *,
-    gpus: int = 0,
+    machine: Machine = ANY_MACHINE,
     started: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Score the model that `engine` holds as `recipe["evaluation"]` says; returns what scores.json holds.
@@ -43,8 +47,8 @@ def evaluate(
     Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
     Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left.
 
-    gpus: how many the engine has. started: time.perf_counter() and time.process_time() from which seconds are
-    counted (default: now).
+    machine: what the engine was given of it. started: time.perf_counter() and time.process_time() from which seconds
+    are counted (default: now).
 
     Raises BadInput for what the user gave, EvaluationFailed where the model cannot be scored.
     """
@@ -59,7 +63,7 @@ def evaluate(
         tasks=tasks,
         seed=settings["seed"],
         answers=output_dir / "answers.jsonl",
-        meter=open_meter(_own_gpus(settings, gpus)),
+        meter=open_meter(_own_gpus(settings, machine.gpus)),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     results = _ask(lm, configs, tasks, settings)
@@ -86,6 +90,9 @@ def evaluate(
         "engine": settings["engine"],
         "device": engine.device_name,
         "sampling": settings["sampling"],
+        "max_tokens": {name: task["max_tokens"] for name, task in settings["tasks"].items()},
+        "dtype": settings["dtype"],
+        "machine": asdict(machine),
         "benchmarks": benchmarks,
         # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
         "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
@@ -94,13 +101,21 @@ def evaluate(
         "generation_cpu_seconds": lm.cost["cpu_seconds"],
         **generation_scores(lm.cost, len(lm.rows)),
         "peak_memory_gb": engine.peak_memory_gb(),
-        "gpus": gpus,
+        "gpus": machine.gpus,
         "samples": file_hash(output_dir / "samples.parquet"),
-        "versions": {"bambo": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": _versions(settings["engine"]),
     }
     write_record(output_dir / "scores.json", "scores", scores)
     lm.answers.unlink(missing_ok=True)
     return scores
+
+
+def _versions(engine: str) -> dict[str, str]:
+    """Of what decides a score: the packages that every evaluation uses, and the engine's own."""
+    versions = {"bambo": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    package = ENGINES[engine].package
+    # Not by the name of its distribution, which is another for vLLM's CPU build.
+    return versions if package is None else versions | {package: sys.modules[package].__version__}
 
 
 def _own_gpus(settings: Mapping[str, Any], gpus: int) -> list[str]:
