@@ -109,7 +109,7 @@ def test_another_version_is_named(small: Path) -> None:
     text = json.dumps({**body, "checksum": content_hash(body)}, indent=1) + "\n"
     assert "its format is 'scores/0', expected 'scores/1'" in damaged(small, text.encode())
     write_record(small, "proposal", SMALL)
-    assert "its format is 'proposal/1', expected 'scores/1'" in damaged(small, small.read_bytes())
+    assert "its format is 'proposal/2', expected 'scores/1'" in damaged(small, small.read_bytes())
 
 
 def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
