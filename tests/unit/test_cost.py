@@ -29,6 +29,8 @@ def qwen(**changes: Any) -> dict[str, Any]:
     config = yaml.safe_load(PAPER_RUN.read_text())
     for key, value in changes.items():
         config["evaluation"][key] = value
+    for objective in config["objectives"].values():
+        del objective["benchmarks"]  # all that there are
     return config
 
 

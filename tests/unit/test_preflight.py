@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from bambo.candidate.devices import VISIBLE
 from bambo.config import load
 from bambo.disk import Space
 from bambo.errors import BadInput
+from bambo.evaluation import check_tasks
 from bambo.preflight import Places, check, check_objectives, parallel_evaluations
 from demo_config import ROOT, demo
 from snakemake.resources import Resource
@@ -152,3 +154,13 @@ def test_metrics_of_the_harness_are_known_by_their_task_files() -> None:
 def test_an_unknown_metric_is_named_with_the_nearest(own: dict[str, Any], text: str) -> None:
     with pytest.raises(BadInput, match=text):
         objectives(**own)
+
+
+def test_the_third_objective_of_the_papers_run_is_ready() -> None:
+    text = (ROOT / "config/qwen3-4b.yaml").read_text()
+    config = load(yaml.safe_load(text.replace("# + ", "")))
+    assert list(config.objectives) == ["reasoning", "efficiency", "instructions"]
+    assert list(config.evaluation.tasks) == ["gpqa", "aime25", "ifeval"]
+    assert len(config.reference_point) == 3
+    check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
+    check_objectives(config)
