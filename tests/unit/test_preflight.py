@@ -164,3 +164,34 @@ def test_the_third_objective_of_the_papers_run_is_ready() -> None:
     assert len(config.reference_point) == 3
     check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
     check_objectives(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"max_tokens": 512},
+            r"evaluation\.max_tokens: 512, but resources/models/thinking has room for 512 tokens",
+        ),
+        (
+            {"model_length": 513},
+            r"evaluation\.model_length: 513, but resources/models/\w+ was made for 512 tokens",
+        ),
+        (
+            {"tasks__tiny_aime__max_tokens": 600},
+            r"tasks\.tiny_aime\.max_tokens: 600, but .* room for 512 tokens",
+        ),
+    ],
+)
+def test_answers_that_would_cut_the_prompt(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], text: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load(demo(**{f"evaluation__{key}": value for key, value in changes.items()}))
+    with pytest.raises(BadInput, match=text):
+        check(config, 1)
+
+
+def test_room_for_a_prompt() -> None:
+    with pytest.raises(BadInput, match=r"model_length: found 160, expected more than the 160 of max_tokens"):
+        load(demo(evaluation__model_length=160))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .candidate import devices
-from .checkpoint import check_compatible, open_checkpoint
+from .checkpoint import Checkpoint, check_compatible, open_checkpoint
 from .config import (
     Config,
     check_blocks,
@@ -19,6 +19,7 @@ from .config import (
     search_settings,
 )
 from .disk import Space, check_space
+from .errors import BadInput
 from .evaluation import check_tasks
 from .evaluation.metrics import harness_metrics
 from .files import read_json
@@ -99,6 +100,28 @@ def _check_sources(config: Config) -> None:
     check_compatible(checkpoints)
     for checkpoint in checkpoints:
         check_blocks(config, checkpoint.layers)
+        _check_length(config, checkpoint)
+
+
+def _check_length(config: Config, checkpoint: Checkpoint) -> None:
+    """Room for an answer and something of a prompt; whether all prompts fit, their tokens tell in the evaluation."""
+    evaluation = config.evaluation
+    own = checkpoint.config.get("max_position_embeddings")
+    if own is None or evaluation.engine == "simulated":
+        return
+    if evaluation.model_length is not None and evaluation.model_length > own:
+        raise BadInput(
+            f"evaluation.model_length: {evaluation.model_length}, but {checkpoint.path} was made for {own} tokens "
+            "(max_position_embeddings in its config.json); lower it"
+        )
+    for name, task in evaluation.tasks.items():
+        key = "evaluation.max_tokens" if task.max_tokens is None else f"evaluation.tasks.{name}.max_tokens"
+        longest = task.max_tokens or evaluation.max_tokens
+        if longest >= (evaluation.model_length or own):
+            raise BadInput(
+                f"{key}: {longest}, but {checkpoint.path} has room for {evaluation.model_length or own} tokens of "
+                "prompt and answer together; lower it"
+            )
 
 
 def template_notes(config: Config, found: Mapping[str, Path] | None = None) -> list[str]:

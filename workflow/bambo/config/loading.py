@@ -151,6 +151,10 @@ def _engine(config: Config) -> Iterator[Problem]:
             "expected a table for engine: server; add it" if evaluation.server is None else "remove the table"
         )
         yield ("evaluation", "server"), f"{found_engine}, {text}"
+    room = evaluation.model_length
+    if room is not None and evaluation.max_tokens >= room:
+        text = f"found {room}, expected more than the {evaluation.max_tokens} of max_tokens, with room for a prompt"
+        yield ("evaluation", "model_length"), f"{text}; raise it"
     for name, task in evaluation.tasks.items():
         if task.stratify is not None and (task.limit or evaluation.limit) is None:
             text = "of no use without a limit, since all questions are asked; set one or remove it"
