@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm lint format bench-demo bench-merge bench-scale reference lock
+.PHONY: setup demo test test-slurm test-vllm lint format bench-demo bench-merge bench-scale bench-engines reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -58,6 +58,9 @@ bench-merge: setup  ## merge throughput beside the floor of reading and writing
 
 bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one config: what Snakemake and proposals cost
 	$(BIN)/python benchmarks/workflow_scale.py
+
+bench-engines: setup  ## start, speed and replacement of weights of each engine, on random models
+	$(BIN)/python benchmarks/engines.py --layers 4
 
 reference: setup  ## what is generated from code: config/README.md, config/schema.json, docs/rules.svg
 	$(BIN)/python -m bambo.config --write
