@@ -62,6 +62,32 @@ def test_equals_the_local_run_and_asks_for_gpus(local: Workflow, tmp_path: Path)
     assert "Nothing to be done" in workflow.succeed("--dry-run")
 
 
+def test_jobs_that_score_several_candidates(local: Workflow, tmp_path: Path) -> None:
+    config = search(merge={"materialize": False})
+    config["searches"]["blocks"]["iterations"] = 1
+    config["evaluation"]["candidates_per_job"] = 4
+    workflow = SlurmWorkflow(tmp_path / "checkout", config)
+    process = workflow.start()
+    assert workflow.finish(process) == 0, (workflow.folder / "snakemake.log").read_text()
+    decisions = [
+        read_record(workflow.results / f"search/blocks/proposals/t{t:03d}.json", "proposal") for t in (0, 1)
+    ]
+    assert [sorted(map(len, each["jobs"].values())) for each in decisions] == [[3, 3], [4]]
+    columns = ["benchmark", "question", "correct", "output_tokens", "finish_reason", "text"]
+    for candidate in decisions[0]["candidates"] + decisions[1]["candidates"]:
+        here, there = (
+            pd.read_parquet(run.results / "candidates" / candidate / "samples.parquet")[columns]
+            for run in (workflow, local)
+        )
+        pd.testing.assert_frame_equal(here, there)
+    # Three jobs, beside the end points', which have one each.
+    logs = sorted(path.stem for path in (workflow.results / "logs/evaluate").glob("*.log"))
+    jobs = [name for each in decisions for name in each["jobs"]]
+    assert set(jobs) < set(logs)
+    assert len(logs) == 3 + 3
+    assert "Nothing to be done" in workflow.succeed("--dry-run")
+
+
 @pytest.mark.parametrize("policy", ["continue", "stop"])
 def test_four_ways_to_fail(local: Workflow, tmp_path: Path, policy: str) -> None:
     batch = read_record(local.results / "search/blocks/proposals/t000.json", "proposal")["candidates"]
