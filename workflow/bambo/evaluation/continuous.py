@@ -15,7 +15,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from transformers.generation.logits_process import LogitsProcessorList
 
 from .engine import EvaluationFailed, Machine, Output, Request, output_of
-from .hf import HFEngine, _memory, sampler
+from .hf import HFEngine, memory_errors, sampler
 
 PAGE = 32  # tokens of a page of the cache, on a CPU
 PREFILL = 512  # prompt tokens of one step, on a CPU
@@ -75,7 +75,7 @@ class ContinuousEngine(HFEngine):
             auto_switch_to_flash=self.model.dtype != torch.float32,  # which flash attention does not take
         )
         generation = GenerationConfig(eos_token_id=sorted(self.eos), pad_token_id=self.pad, do_sample=False)
-        with _memory(REMEDY):
+        with memory_errors(REMEDY):
             manager = self.model.init_continuous_batching(generation, config)
             manager.logit_processor = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([rows]))
             manager.logit_processor.tensors_required = 1

@@ -42,7 +42,7 @@ class HFEngine:
             raise BadInput(
                 f"{model_dir}: the tokenizer has no chat template; name in files_from a source with one"
             )
-        with _memory("use a device with more"):
+        with memory_errors("use a device with more"):
             self.model = _load(model_dir, settings["dtype"]).to(self.device).eval()
         self.context_length = machine.model_length or getattr(
             self.model.config, "max_position_embeddings", None
@@ -75,7 +75,7 @@ class HFEngine:
         mask = [[0] * gap + [1] * (width - gap) for gap in padding]
         finite = Finite()
         draws = sampler(chunk[0].sampling, [request.seed for request in chunk], self.device)
-        with _memory(f"lower evaluation.batch_size, here {len(prompts)}"), torch.inference_mode():
+        with memory_errors(f"lower evaluation.batch_size, here {len(prompts)}"), torch.inference_mode():
             output = self.model.generate(
                 input_ids=torch.tensor(ids, device=self.device),
                 attention_mask=torch.tensor(mask, device=self.device),
@@ -148,7 +148,7 @@ def _load(model_dir: Path, dtype: str) -> Any:
 
 
 @contextmanager
-def _memory(remedy: str) -> Iterator[None]:
+def memory_errors(remedy: str) -> Iterator[None]:
     """One line where the device runs out of memory."""
     try:
         yield
