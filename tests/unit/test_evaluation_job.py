@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bambo.errors import BadInput
-from bambo.evaluation import evaluate, job, load_engine
+from bambo.evaluation import check_tasks, evaluate, job, load_engine
 from bambo.evaluation.engine import EvaluationFailed, Machine
 from bambo.evaluation.flops import read_architecture
 from bambo.evaluation.tasks import _gpqa_options
@@ -170,6 +170,35 @@ def test_stock_scoring_is_the_tasks_own_first_metric(tmp_path: Path) -> None:
     harness = read_json(tmp_path / "out" / "lm_eval" / "results.json")["results"]["gpqa"]
     assert harness["exact_match,strict-match"] == pytest.approx(2 / 6)
     assert harness["exact_match,flexible-extract"] == 1.0
+
+
+def test_stop_strings_of_a_stock_task_end_the_answer_and_not_the_thinking(tmp_path: Path) -> None:
+    def answer(prompt: str, seed: int) -> str:
+        return f"<think>Question: no</think>{prompt.removeprefix('<user>')[0]}Question: 77"
+
+    task = aime_task(tmp_path, scoring="stock", max_tokens=60)  # it stops at "Question:"
+    scores, _ = _scripted(chat_recipe({"aime": task}), tmp_path / "out", answer)
+    assert scores["benchmarks"]["aime"]["accuracy"] == 1.0
+    assert scores["benchmarks"]["aime"]["tokens"] > 25  # all that was made
+
+
+def test_code_that_models_write_runs_only_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "def run(doc, results):\n    return {'pass': float(eval(results[0]) == int(doc['answer']))}\n"
+    )
+    (tmp_path / "code.yaml").write_text(
+        "task: code\nunsafe_code: true\ndoc_to_text: '{{problem}}'\ndoc_to_target: answer\n"
+        "process_results: !function code.run\n"
+        "metric_list: [{metric: pass, aggregation: mean, higher_is_better: true}]\n"
+    )
+    task = aime_task(tmp_path, task=str(tmp_path / "code.yaml"), scoring="stock")
+    with pytest.raises(BadInput, match=r"evaluation\.tasks\.code\.task: .* set unsafe_code: true"):
+        check_tasks({"code": task})
+    with pytest.raises(BadInput, match="set unsafe_code: true"):
+        _scripted(chat_recipe({"code": task}), tmp_path / "out", _box)
+    recipe = chat_recipe({"code": task | {"unsafe_code": True}})
+    scores, _ = _scripted(recipe, tmp_path / "out", lambda prompt, seed: f"{prompt[6]} + 0")
+    assert scores["benchmarks"]["code"]["accuracy"] == 1.0
 
 
 def test_a_task_that_shuffles_is_asked_and_scored_on_the_same_questions(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_tokens_are_counted_where_they_are_made(tmp_path: Path) -> None:
 def test_an_answer_cut_while_thinking_is_empty(tmp_path: Path) -> None:
     for template, prompt in [(THINKING_TEMPLATE, "<think>"), ("", "")]:
         lm = _lm(ScriptedEngine(lambda prompt, seed: "\\boxed{7}" * 9, template), tmp_path, candidate=prompt)
-        request = Instance("generate_until", {}, (prompt, {"max_gen_toks": 12, **GREEDY}), 0, ("a", 0, 1))
+        request = Instance(
+            "generate_until", {}, (prompt, {"until": [], "max_gen_toks": 12, **GREEDY}), 0, ("a", 0, 1)
+        )
         assert lm.generate_until([request]) == ["" if prompt else "\\boxed{7}\\bo"]
         assert lm.rows["a", 0]["finish_reason"] == "length"
         assert lm.rows["a", 0]["output_tokens"] == 12

@@ -164,6 +164,11 @@ class Task(Table):
         description="Column by whose values a limit takes its share of questions, drawn evenly; null takes the first "
         "ones.",
     )
+    unsafe_code: Literal[True] | None = Field(
+        default=None,
+        description="`true` lets the task run code that models wrote, as `humaneval` does, with the rights of the "
+        "evaluation's job.",
+    )
 
 
 class Server(Table):

@@ -11,7 +11,7 @@ from ..errors import BadInput
 from ..files import write_text
 from .boxed import BoxedTask
 from .data import read_data, write_data
-from .extraction import answer_text
+from .extraction import answer_text, before
 from .hub import save
 from .subset import keep
 from .tasks import check_tasks, lm_eval_tasks
@@ -31,7 +31,7 @@ class Boxed(export.Boxed):
 class Stock(export.Stock):
     folder = Path(__file__).parent
 '''
-SETTINGS = ("task", "prompt", "scoring", "limit", "stratify")
+SETTINGS = ("task", "prompt", "scoring", "limit", "stratify", "unsafe_code")
 
 
 def write_tasks(tasks: Mapping[str, Mapping[str, Any]], copies: Path, folder: Path) -> None:
@@ -51,7 +51,7 @@ def write_tasks(tasks: Mapping[str, Mapping[str, Any]], copies: Path, folder: Pa
         own = {key: settings[key] for key in SETTINGS if settings.get(key) is not None}
         if own["task"].endswith((".yaml", ".yml")):
             own["task"] = str(Path(own["task"]).resolve())
-        generation = {"until": [], "max_gen_toks": settings["max_tokens"], "do_sample": False}
+        generation = {"max_gen_toks": settings["max_tokens"], "do_sample": False}
         config = {"task": name, "generation_kwargs": generation, "bambo": own}
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
         kind = "Stock" if settings.get("scoring") == "stock" else "Boxed"
@@ -64,6 +64,7 @@ class _Exported:
 
     folder: Path
     _instances: list
+    _until: list[str]
 
     def __init__(self, config: dict[str, Any]) -> None:
         name, settings = config["task"], config["bambo"]
@@ -74,6 +75,9 @@ class _Exported:
             )
         data = {"data": str(self.folder / name)}
         own = lm_eval_tasks(name, settings | data, 1, config["generation_kwargs"])[name]
+        # They cut the answer, not the thinking: what the harness would stop at, it would stop at anywhere.
+        self._until = own["generation_kwargs"]["until"]
+        own["generation_kwargs"]["until"] = []
         super().__init__(config={key: value for key, value in own.items() if key != "class"})  # type: ignore[call-arg]
         keep(self, settings.get("limit"), settings.get("stratify"), place)
 
@@ -82,7 +86,8 @@ class _Exported:
         for request in self._instances:
             # Plain text: that an answer may have been cut is no reason to read less of it.
             request.resps = [
-                str(answer_text(text, request.args[0], truncated=True)) for text in request.resps
+                before(str(answer_text(text, request.args[0], truncated=True)), self._until)
+                for text in request.resps
             ]
         return super().apply_filters()  # type: ignore[misc]
 

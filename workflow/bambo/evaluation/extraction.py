@@ -6,7 +6,7 @@ the text says it is ("The answer is C."), then in how its last line ends; where 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -71,6 +71,12 @@ def answer_text(output: str, prompt: str, truncated: bool) -> str:
     else:
         text = output
     return Cut(text) if truncated else text
+
+
+def before(text: str, stops: Sequence[str]) -> str:
+    """`text` up to the first of the stop strings; all of it where there is none."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text
 
 
 def is_correct(text: str, target: str) -> bool:

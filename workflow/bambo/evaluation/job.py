@@ -135,7 +135,7 @@ def _configs(settings: Mapping[str, Any]) -> tuple[dict[str, dict], dict[str, tu
     configs: dict[str, dict] = {}
     tasks: dict[str, tuple[str, int]] = {}
     for benchmark, task in settings["tasks"].items():
-        generation = {"until": [], "max_gen_toks": task["max_tokens"], **settings["sampling"]}
+        generation = {"max_gen_toks": task["max_tokens"], **settings["sampling"]}
         own = lm_eval_tasks(benchmark, task, task.get("repeats", settings["repeats"]), generation)
         configs |= own
         tasks |= {name: (benchmark, repeat) for repeat, name in enumerate(own)}
@@ -160,7 +160,13 @@ def _ask(
         task.set_fewshot_seed(settings["seed"])
         keep(task, own.get("limit", settings["limit"]), own.get("stratify"), f"evaluation.tasks.{benchmark}")
     # Not `simple_evaluate`, which spends over a CPU second on a description of the machine.
-    return lm_eval.evaluator.evaluate(lm, loaded, apply_chat_template=True, fewshot_as_multiturn=True)
+    return lm_eval.evaluator.evaluate(
+        lm,
+        loaded,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        confirm_run_unsafe_code=any(task.get("unsafe_code") for task in settings["tasks"].values()),
+    )
 
 
 def _rows(

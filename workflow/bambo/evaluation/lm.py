@@ -17,7 +17,7 @@ from ..files import content_hash
 from .answers import append_answers, read_answers
 from .energy import Meter
 from .engine import Engine, EvaluationFailed, Output, Request
-from .extraction import answer_text
+from .extraction import answer_text, before
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Question:
     benchmark: str
     doc_id: int
     request: Request
+    until: list[str]  # stop strings: where the answer ends that is scored; nothing stops the model
 
 
 class CountingLM(LM):
@@ -117,7 +118,11 @@ class CountingLM(LM):
             )
         seed = _seed(self.seed, benchmark, request.doc_id, repeat)
         return Question(
-            request.task_name, benchmark, request.doc_id, Request(prompt, tokens, max_tokens, sampling, seed)
+            request.task_name,
+            benchmark,
+            request.doc_id,
+            Request(prompt, tokens, max_tokens, sampling, seed),
+            generation["until"],
         )
 
     def _generated(self, waiting: Mapping[str, list[Question]]) -> Iterator[tuple[str, dict]]:
@@ -145,13 +150,14 @@ class CountingLM(LM):
         for question, values in zip(chunk, entry["outputs"], strict=True):
             output = Output(*values)
             truncated = output.finish_reason == "length"
+            answer = answer_text(output.text, question.request.prompt, truncated=truncated)
             self.rows[question.task, question.doc_id] = {
                 "output_tokens": output.tokens,
                 "prompt_tokens": len(question.request.tokens),
                 "finish_reason": output.finish_reason,
                 "seconds": output.seconds,
                 "text": output.text,
-                "answer": answer_text(output.text, question.request.prompt, truncated=truncated),
+                "answer": before(answer, question.until) if question.until else answer,
             }
 
 

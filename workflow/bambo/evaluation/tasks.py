@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,12 @@ def benchmark_config(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises BadInput as `check_tasks`, and where a package or word list is missing that the task's functions need.
     """
+    if settings.get("unsafe_code"):
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # asked for by the metric that runs code, when it is loaded
+    else:
+        _override(
+            _stock(name, settings["task"], resolve=False), name, settings
+        )  # before any of its code is run
     config = _override(_stock(name, settings["task"], resolve=True), name, settings)
     if "ifeval" in getattr(config.get("process_results"), "__module__", ""):
         _check_word_lists(f"evaluation.tasks.{name}.task")
@@ -108,8 +115,9 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
     """Configs of lm-eval for one benchmark of a recipe: {the harness's name: config}, one a repeat.
 
     Each repeat is a task of its own, so that the harness scores every answer with whatever filters and metric the
-    task has. generation: what the task's generation_kwargs become. Raises BadInput as `check_tasks` does, and where
-    the benchmark's file is no longer the one that the recipe was written for.
+    task has. generation: what the task's generation_kwargs become, beside its stop strings where scoring is its own.
+    Raises BadInput as `check_tasks` does, and where the benchmark's file is no longer the one that the recipe was
+    written for.
     """
     place = f"evaluation.tasks.{name}"
     config = benchmark_config(name, settings)
@@ -133,6 +141,10 @@ def lm_eval_tasks(name: str, settings: Mapping[str, Any], repeats: int, generati
         from .boxed import BoxedTask
 
         config["class"] = BoxedTask
+    until: str | list[str] = []
+    if settings.get("scoring") == "stock":
+        until = (config.get("generation_kwargs") or {}).get("until") or []
+    generation = {**generation, "until": [until] if isinstance(until, str) else until}
     names = [name] if repeats == 1 else [f"{name} (repeat {repeat})" for repeat in range(repeats)]
     return {each: config | {"task": each, "generation_kwargs": dict(generation)} for each in names}
 
@@ -279,6 +291,11 @@ def _override(stock: dict, name: str, settings: Mapping[str, Any]) -> dict:
     for key in ("doc_to_text", "doc_to_target"):
         if stock.get(key) is None:
             raise BadInput(f"{place}.task: the task file {settings['task']} has no {key}; add it")
+    if stock.get("unsafe_code") and not settings.get("unsafe_code"):
+        raise BadInput(
+            f"{place}.task: {settings['task']} runs the code that models write, with all your rights; "
+            "set unsafe_code: true for it, on machines that may come to harm"
+        )
     config = {key: value for key, value in stock.items() if key != "use_prompt"}
     config["num_fewshot"] = config.get("num_fewshot") or 0
     boxed = settings.get("scoring", "boxed") == "boxed"
