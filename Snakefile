@@ -70,6 +70,7 @@ rule all:
 onstart:
     with plain_errors():
         notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]
+        start.check_environment(CONFIG, conda_in_use())
         start.begin(CONFIG, config, PLACES.count, notes)
 
 

@@ -15,7 +15,7 @@ from bambo.config import load
 from bambo.disk import Space
 from bambo.errors import BadInput
 from bambo.files import read_json
-from bambo.start import command, note_if_at_work, notes, read_start
+from bambo.start import check_environment, command, note_if_at_work, notes, read_start
 from demo_config import demo
 
 # A process of its own: a start holds its run for as long as its process lives.
@@ -179,3 +179,20 @@ def test_the_program_can_be_called_again() -> None:
 def test_the_record_keeps_the_config_as_it_was_written(start: Any) -> None:
     started(start())
     assert load(read_json(Path("results/small/run.json"))["config"]).retries == 5
+
+
+def test_an_engine_that_is_not_installed_is_said_at_the_start(tmp_path: Path) -> None:
+    config = load(demo(evaluation__engine="vllm"))
+    with pytest.raises(BadInput, match=r"evaluation\.engine: vllm is not installed .*evaluate-vllm\.yaml"):
+        check_environment(config, conda=False)
+    check_environment(config, conda=True)
+    check_environment(load(demo()), conda=False)
+    for name, status in [("without", 1), ("with", 0)]:
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    elsewhere = {"evaluation__engine": "vllm"}
+    with pytest.raises(BadInput, match="vllm is not installed"):
+        check_environment(load(demo(**elsewhere, evaluation__python=str(tmp_path / "without"))), conda=False)
+    check_environment(load(demo(**elsewhere, evaluation__python=str(tmp_path / "with"))), conda=False)
+    # One that is on the cluster's nodes alone cannot be asked.
+    check_environment(load(demo(**elsewhere, evaluation__python=str(tmp_path / "none"))), conda=False)

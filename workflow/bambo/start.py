@@ -14,11 +14,19 @@ from .candidate.lease import Held, hold, holder
 from .config import Config
 from .disk import Space
 from .errors import BadInput
+from .evaluation.loading import check_installed
 from .files import read_json, write_json
 
 RECORD = "run.json"
 # Options of Snakemake that say what to do this one time; with the last two, the words that follow belong to them.
 ONCE = ("-F", "--forceall", "-f", "--force", "--unlock", "-R", "--forcerun")
+
+
+def check_environment(config: Config, conda: bool) -> None:
+    """BadInput where evaluations would fail for want of their engine; conda brings it when it is needed."""
+    python = config.evaluation.python
+    if not conda and (python is None or Path(python).exists()):
+        check_installed(config.evaluation.engine, python)
 
 
 def begin(config: Config, given: Mapping[str, Any], parallel: int, notes: Sequence[str]) -> None:

@@ -1,6 +1,8 @@
 """From the name of an engine to one that holds a model."""
 
 import importlib
+import importlib.util
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,27 @@ def starts_lean(name: str) -> bool:
     return name in ENGINES and ENGINES[name].lean
 
 
+def check_installed(name: str, python: str | None = None) -> None:
+    """BadInput where the package of an engine is missing in the environment of `python`, or of this process."""
+    kind = ENGINES.get(name)
+    if kind is None or kind.package is None:
+        return
+    if python is None:
+        found = importlib.util.find_spec(kind.package) is not None
+    else:
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({kind.package!r}) is None)"
+        found = subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
+    if not found:
+        raise _not_installed(kind)
+
+
+def _not_installed(kind: Kind) -> BadInput:
+    return BadInput(
+        f"evaluation.engine: {kind.package} is not installed in this environment; evaluation jobs need "
+        f"{kind.environment}: --sdm conda, or evaluation.python"
+    )
+
+
 def load_engine(settings: Mapping[str, Any], model_dir: Path, machine: Machine) -> Engine:
     """The engine that a recipe's `evaluation` names, with the model of `model_dir` loaded.
 
@@ -48,8 +71,5 @@ def load_engine(settings: Mapping[str, Any], model_dir: Path, machine: Machine) 
     except ModuleNotFoundError as error:
         if kind.package is None or error.name != kind.package:
             raise
-        raise BadInput(
-            f"evaluation.engine: {kind.package} is not installed in this environment; evaluation jobs need "
-            f"{kind.environment}: --sdm conda, or evaluation.python"
-        ) from None
+        raise _not_installed(kind) from None
     return getattr(module, kind.name)(model_dir, settings, machine)
