@@ -18,6 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import bambo.config
 from bambo.errors import plain_errors
+from bambo.files import read_json
 from bambo.records import read_record
 
 with plain_errors():
@@ -89,8 +90,8 @@ def jobs_done(wildcards):
 
 def members(wildcards):
     """The folders of the candidates that a job scores."""
-    with open(f"{RUN}/jobs/{wildcards.job}.json") as file:
-        return [f"{RUN}/candidates/{id}" for id in json.load(file)]
+    with plain_errors():
+        return [f"{RUN}/candidates/{id}" for id in read_json(Path(f"{RUN}/jobs/{wildcards.job}.json"))]
 
 
 def evaluated(search, iteration):
