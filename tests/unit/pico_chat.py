@@ -9,6 +9,8 @@ from typing import Any
 
 from bambo.evaluation.engine import Output, Request, output_of
 from bambo.recipe import make_recipe
+from bambo.sources import describe
+from pico import make_model, make_pair
 
 SPECIAL = ["<pad>", "<eos>", "<user>", "<assistant>", "<think>", "</think>", "<unk>"]
 VOCABULARY = [*SPECIAL, *string.printable]
@@ -37,6 +39,30 @@ def make_tokenizer(template: str | None = TEMPLATE) -> Any:
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+# Of a model that can be asked in this tokenizer.
+SIZES = {
+    "vocab_size": len(VOCABULARY),
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": EOS,
+    "pad_token_id": 0,
+}
+
+
+def make_chat_model(path: Path, **options: Any) -> None:
+    """Save a random model that can be asked."""
+    make_model(path, **{**SIZES, **options})
+    make_tokenizer().save_pretrained(path)
+
+
+def make_chat_pair(folder: Path, architecture: str = "qwen3", **options: Any) -> dict[str, Any]:
+    """Two of them; returns what sources/<name>.json holds of each: path, fingerprint, sample, groups, ..."""
+    paths = make_pair(folder, architecture, **{**SIZES, **options})
+    for path in paths.values():
+        make_tokenizer().save_pretrained(path)
+    return {name: describe(str(path), None) for name, path in paths.items()}
 
 
 class ScriptedEngine:

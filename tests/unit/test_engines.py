@@ -39,17 +39,6 @@ def _settings(engine: str) -> dict[str, Any]:
     return {"engine": engine, "dtype": "float32", "server": SERVER if engine == "server" else None}
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory without a network and with a cache of its own."""
-    import datasets
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
 def _tasks() -> dict[str, dict[str, Any]]:
     """Both stock tasks and ours on 12 made-up rows each, and what the tiny models can answer."""
     tasks: dict[str, dict[str, Any]] = {
@@ -67,16 +56,16 @@ def _tasks() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", ["thinking", "instruct"])
-def test_scores_and_token_counts_are_those_of_every_engine(here: Path, model: str) -> None:
-    make_hub(here)
+def test_scores_and_token_counts_are_those_of_every_engine(offline: Path, model: str) -> None:
+    make_hub(offline)
     tasks = _tasks()
     samples, scores = {}, {}
     for name in ENGINES:
         recipe = chat_recipe(tasks, **_settings(name))
         with closing(load_engine(recipe["evaluation"], RESOURCES / "models" / model, BATCH)) as engine:
             assert engine.context_length == 512
-            scores[name] = evaluate(recipe, engine, here / name)["benchmarks"]
-        samples[name] = pd.read_parquet(here / name / "samples.parquet").drop(columns="seconds")
+            scores[name] = evaluate(recipe, engine, offline / name)["benchmarks"]
+        samples[name] = pd.read_parquet(offline / name / "samples.parquet").drop(columns="seconds")
     measured = ("latency", "throughput", "energy")
     for name in ENGINES[1:]:
         pd.testing.assert_frame_equal(samples[name], samples["hf"])

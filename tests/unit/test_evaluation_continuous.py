@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +8,11 @@ from bambo.evaluation import continuous
 from bambo.evaluation.continuous import ContinuousEngine, _key, gumbel
 from bambo.evaluation.engine import EvaluationFailed, Machine, Output, Request
 from bambo.evaluation.hf import HFEngine
-from pico import make_model
-from pico_chat import EOS, GREEDY, SAMPLING, VOCABULARY, make_tokenizer
+from pico_chat import GREEDY, SAMPLING, VOCABULARY, make_chat_model
 from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare, kstest
 
-SIZES = {"vocab_size": len(VOCABULARY), "num_hidden_layers": 2, "max_position_embeddings": 256}
 SETTINGS = {"dtype": "float32"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pico")
-    make_model(path, **SIZES, eos_token_id=EOS, pad_token_id=0, initializer_range=0.5)
-    make_tokenizer().save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def _prompts(n: int = 7) -> list[list[int]]:
@@ -161,8 +145,7 @@ def test_failures_of_the_loop_are_one_line(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_new_weights_leave_nothing_of_the_old_ones(folder: Path, tmp_path: Path) -> None:
-    make_model(tmp_path, **SIZES, seed=1, eos_token_id=EOS, pad_token_id=0, initializer_range=0.5)
-    make_tokenizer().save_pretrained(tmp_path)
+    make_chat_model(tmp_path, seed=1, initializer_range=0.5)
     expected = _answers(ContinuousEngine(tmp_path, SETTINGS, Machine()), _requests())
     engine = ContinuousEngine(folder, SETTINGS, Machine())
     assert _answers(engine, _requests()) != expected

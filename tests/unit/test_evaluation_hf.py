@@ -1,5 +1,4 @@
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,12 @@ import torch
 from bambo.errors import BadInput
 from bambo.evaluation.engine import EvaluationFailed, Machine, Request
 from bambo.evaluation.hf import HFEngine, sampler
-from pico import make_model
-from pico_chat import EOS, GREEDY, SAMPLING, VOCABULARY, make_tokenizer
+from pico_chat import EOS, GREEDY, SAMPLING, VOCABULARY, make_chat_model, make_tokenizer
 from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
-SIZES = {"vocab_size": len(VOCABULARY), "num_hidden_layers": 2, "max_position_embeddings": 128}
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pico")
-    make_model(path, **SIZES, eos_token_id=EOS, pad_token_id=0, initializer_range=0.5)
-    make_tokenizer().save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def _engine(folder: Path, **machine: Any) -> HFEngine:
@@ -101,8 +85,7 @@ def test_nothing_but_the_recipe_decides_how_tokens_are_chosen(folder: Path, copy
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_loading_leaves_nothing_uninitialised(tmp_path: Path, tied: bool) -> None:
-    make_model(tmp_path, **SIZES, tied=tied, eos_token_id=EOS)
-    make_tokenizer().save_pretrained(tmp_path)
+    make_chat_model(tmp_path, tied=tied)
     ids = torch.tensor([_prompts()[4]])
     expected = AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
     assert torch.equal(_engine(tmp_path).model(ids).logits, expected)

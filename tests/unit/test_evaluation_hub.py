@@ -25,17 +25,6 @@ from pico_chat import ScriptedEngine, chat_recipe
 MODEL = Path("resources/models/thinking").absolute()
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory without a network and with a cache of its own."""
-    import datasets
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
 def _tasks(tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """A recipe's tasks, with their data downloaded."""
     for name, settings in tasks.items():
@@ -44,43 +33,43 @@ def _tasks(tasks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return tasks
 
 
-def test_what_is_saved_is_what_the_hub_has(here: Path) -> None:
-    make_hub(here)
-    record = save("gpqa", {"task": "gpqa_diamond"}, here / "benchmarks")
-    assert record == read_json(here / "benchmarks/gpqa.json")
+def test_what_is_saved_is_what_the_hub_has(offline: Path) -> None:
+    make_hub(offline)
+    record = save("gpqa", {"task": "gpqa_diamond"}, offline / "benchmarks")
+    assert record == read_json(offline / "benchmarks/gpqa.json")
     assert record["dataset"] == "Idavidrein/gpqa"
     assert (record["name"], record["split"]) == ("gpqa_diamond", "train")
     assert (record["questions"], record["examples"]) == (12, 0)
-    assert record["data_hash"] == data_hash(here / "benchmarks/gpqa")
-    assert read_data(here / "benchmarks/gpqa", "b").questions == gpqa_rows()
-    save("aime", {"task": "aime25"}, here / "benchmarks")
-    assert read_data(here / "benchmarks/aime", "b").questions == aime_rows()
+    assert record["data_hash"] == data_hash(offline / "benchmarks/gpqa")
+    assert read_data(offline / "benchmarks/gpqa", "b").questions == gpqa_rows()
+    save("aime", {"task": "aime25"}, offline / "benchmarks")
+    assert read_data(offline / "benchmarks/aime", "b").questions == aime_rows()
 
 
-def test_what_a_run_began_with_stays(here: Path) -> None:
+def test_what_a_run_began_with_stays(offline: Path) -> None:
     settings = {"task": "aime25"}
-    make_aime(here)
-    record = save("aime", settings, here / "benchmarks")
-    (here / "math-ai").rename(here / "gone")
-    assert save("aime", settings, here / "benchmarks") == record
-    (here / "benchmarks/aime/questions.jsonl").write_text("{}\n")
-    [problem] = _benchmarks(here)
+    make_aime(offline)
+    record = save("aime", settings, offline / "benchmarks")
+    (offline / "math-ai").rename(offline / "gone")
+    assert save("aime", settings, offline / "benchmarks") == record
+    (offline / "benchmarks/aime/questions.jsonl").write_text("{}\n")
+    [problem] = _benchmarks(offline)
     assert (
         problem.text
-        == f"{here}/benchmarks/aime.json: not about the questions in {here}/benchmarks/aime, which were changed"
+        == f"{offline}/benchmarks/aime.json: not about the questions in {offline}/benchmarks/aime, which were changed"
     )
-    assert problem.again == [here / "benchmarks/aime.json"]
+    assert problem.again == [offline / "benchmarks/aime.json"]
     with pytest.raises(BadInput):  # damaged, so to be downloaded anew
-        save("aime", settings, here / "benchmarks")
-    (here / "gone").rename(here / "math-ai")
-    assert save("aime", settings, here / "benchmarks") == record
-    assert not list(_benchmarks(here))
+        save("aime", settings, offline / "benchmarks")
+    (offline / "gone").rename(offline / "math-ai")
+    assert save("aime", settings, offline / "benchmarks") == record
+    assert not list(_benchmarks(offline))
 
 
-def test_questions_of_another_task_do_not_stay(here: Path) -> None:
-    make_hub(here)
-    save("b", {"task": "aime25"}, here / "benchmarks")
-    assert save("b", {"task": "gpqa_diamond"}, here / "benchmarks")["split"] == "train"
+def test_questions_of_another_task_do_not_stay(offline: Path) -> None:
+    make_hub(offline)
+    save("b", {"task": "aime25"}, offline / "benchmarks")
+    assert save("b", {"task": "gpqa_diamond"}, offline / "benchmarks")["split"] == "train"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +85,12 @@ def test_questions_of_another_task_do_not_stay(here: Path) -> None:
         ),
     ],
 )
-def test_bad_rows(here: Path, rows: list, make: Callable, task: str, message: str) -> None:
-    make(here, rows)
+def test_bad_rows(offline: Path, rows: list, make: Callable, task: str, message: str) -> None:
+    make(offline, rows)
     with pytest.raises(BadInput, match=rf"^evaluation\.tasks\.b\.task: .*{message}") as error:
-        save("b", {"task": task}, here / "benchmarks")
+        save("b", {"task": task}, offline / "benchmarks")
     assert "\n" not in str(error.value)
-    assert not (here / "benchmarks").exists()
+    assert not (offline / "benchmarks").exists()
 
 
 def _refusing(error: Exception) -> Callable:
@@ -111,7 +100,7 @@ def _refusing(error: Exception) -> Callable:
     return load_dataset
 
 
-def test_errors_of_the_hub_say_what_to_do(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_hub_say_what_to_do(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
@@ -133,7 +122,7 @@ def test_errors_of_the_hub_say_what_to_do(here: Path, monkeypatch: pytest.Monkey
     ]:
         monkeypatch.setattr(datasets, "load_dataset", _refusing(error))
         with pytest.raises(BadInput, match=rf"^evaluation\.tasks\.b\.task: .*{message}.* `data`$") as raised:
-            save("b", {"task": "gpqa_diamond"}, here / "benchmarks")
+            save("b", {"task": "gpqa_diamond"}, offline / "benchmarks")
         assert "\n" not in str(raised.value)
 
 
@@ -155,8 +144,8 @@ def test_without_network_and_cache_the_command_ends_with_one_line(tmp_path: Path
     assert (tmp_path / "log").read_text() == done.stderr
 
 
-def test_ours_and_the_stock_tasks_run_offline(here: Path) -> None:
-    make_hub(here)
+def test_ours_and_the_stock_tasks_run_offline(offline: Path) -> None:
+    make_hub(offline)
     tasks = _tasks(
         {
             "gpqa": {"task": "gpqa_diamond", "max_tokens": 20},
@@ -167,11 +156,11 @@ def test_ours_and_the_stock_tasks_run_offline(here: Path) -> None:
     )
     recipe = chat_recipe(tasks)
     engine = load_engine(recipe["evaluation"], MODEL, Machine(batch_size=12))
-    scores = evaluate(recipe, engine, here / "out")
+    scores = evaluate(recipe, engine, offline / "out")
     assert {name: part["questions"] for name, part in scores["benchmarks"].items()} == dict.fromkeys(
         tasks, 12
     )
-    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    samples = pd.read_parquet(offline / "out" / "samples.parquet")
     filled = samples.drop(columns="text").groupby("benchmark").apply(lambda rows: set(rows.dropna(axis=1)))
     gpqa = {"exact_match,strict-match", "exact_match,flexible-extract"}
     for name, columns in (("gpqa", gpqa), ("gpqa_stock", gpqa), ("aime", {"exact_match,none"})):
@@ -187,8 +176,8 @@ def _oracle(prompt: str, seed: int) -> str:
     return f"\\boxed{{{letter}}}" if "boxed" in prompt else f"The answer is ({letter})."
 
 
-def test_right_answers_are_right_for_ours_and_for_the_stock_tasks(here: Path) -> None:
-    make_hub(here)
+def test_right_answers_are_right_for_ours_and_for_the_stock_tasks(offline: Path) -> None:
+    make_hub(offline)
     tasks = _tasks(
         {
             "gpqa": {"task": "gpqa_diamond", "max_tokens": 50, "limit": 6, "stratify": "High-level domain"},
@@ -197,11 +186,11 @@ def test_right_answers_are_right_for_ours_and_for_the_stock_tasks(here: Path) ->
         }
     )
     engine = ScriptedEngine(_oracle)
-    scores = evaluate(chat_recipe(tasks), engine, here / "out")
+    scores = evaluate(chat_recipe(tasks), engine, offline / "out")
     assert {name: part["accuracy"] for name, part in scores["benchmarks"].items()} == dict.fromkeys(
         tasks, 1.0
     )
-    samples = pd.read_parquet(here / "out" / "samples.parquet").set_index("benchmark")
+    samples = pd.read_parquet(offline / "out" / "samples.parquet").set_index("benchmark")
     assert list(samples["exact_match,strict-match"]["stock"]) == [1.0] * 12
     assert list(samples["exact_match,flexible-extract"]["gpqa"]) == [0.0] * 6
     assert list(samples["exact_match,none"]["aime"][:2]) == [0.0, 0.0]  # 000 and 006
@@ -217,43 +206,43 @@ def test_right_answers_are_right_for_ours_and_for_the_stock_tasks(here: Path) ->
         )
 
 
-def test_metrics_of_the_whole_benchmark_do_not_disturb(here: Path) -> None:
-    make_aime(here)
-    (here / "mine.yaml").write_text(
+def test_metrics_of_the_whole_benchmark_do_not_disturb(offline: Path) -> None:
+    make_aime(offline)
+    (offline / "mine.yaml").write_text(
         "task: mine\ndataset_path: math-ai/aime25\ntest_split: test\ndoc_to_text: '{{problem}}'\n"
         "doc_to_target: answer\nmetric_list:\n"
         "  - {metric: bleu, aggregation: bleu, higher_is_better: true}\n"
         "  - {metric: exact_match, aggregation: mean, higher_is_better: true}\n"
     )
     tasks = _tasks({"mine": {"task": "mine.yaml", "max_tokens": 50}})
-    scores = evaluate(chat_recipe(tasks), ScriptedEngine(_oracle), here / "out")
+    scores = evaluate(chat_recipe(tasks), ScriptedEngine(_oracle), offline / "out")
     assert scores["benchmarks"]["mine"]["accuracy"] == 1.0
-    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    samples = pd.read_parquet(offline / "out" / "samples.parquet")
     assert [column for column in samples if "," in column] == ["exact_match,none"]
-    assert "bleu,none" in read_json(here / "out/lm_eval/results.json")["results"]["mine"]
+    assert "bleu,none" in read_json(offline / "out/lm_eval/results.json")["results"]["mine"]
     tasks["mine"]["scoring"] = "stock"
     with pytest.raises(
         BadInput, match=r"mine\.scoring: the metric bleu,none is no number a question; use boxed"
     ):
-        evaluate(chat_recipe(tasks), ScriptedEngine(_oracle), here / "stock")
+        evaluate(chat_recipe(tasks), ScriptedEngine(_oracle), offline / "stock")
 
 
-def test_examples_of_a_few_shot_task_are_saved(here: Path) -> None:
-    make_aime(here)
-    (here / "math-ai/aime25/train.jsonl").write_text('{"problem": "Find 1.", "answer": "1", "id": "x"}\n')
-    (here / "mine.yaml").write_text(
+def test_examples_of_a_few_shot_task_are_saved(offline: Path) -> None:
+    make_aime(offline)
+    (offline / "math-ai/aime25/train.jsonl").write_text('{"problem": "Find 1.", "answer": "1", "id": "x"}\n')
+    (offline / "mine.yaml").write_text(
         "task: mine\ndataset_path: math-ai/aime25\ntest_split: test\nfewshot_split: train\nnum_fewshot: 1\n"
         "doc_to_text: '{{problem}}'\ndoc_to_target: answer\n"
     )
     tasks = _tasks({"mine": {"task": "mine.yaml", "max_tokens": 9}})
-    assert read_json(here / "benchmarks/mine.json")["examples"] == 1
+    assert read_json(offline / "benchmarks/mine.json")["examples"] == 1
     engine = ScriptedEngine(lambda prompt, seed: "1")
-    evaluate(chat_recipe(tasks), engine, here / "out")
+    evaluate(chat_recipe(tasks), engine, offline / "out")
     assert all(prompt.count("Find 1.") == 1 for chunk in engine.chunks for prompt in chunk)
 
 
-def test_a_few_shot_task_with_filters_of_its_own(here: Path) -> None:
-    repository = here / "openai/gsm8k"
+def test_a_few_shot_task_with_filters_of_its_own(offline: Path) -> None:
+    repository = offline / "openai/gsm8k"
     repository.mkdir(parents=True)
     files = "- {split: train, path: train.jsonl}\n  - {split: test, path: test.jsonl}"
     (repository / "README.md").write_text(
@@ -263,22 +252,22 @@ def test_a_few_shot_task_with_filters_of_its_own(here: Path) -> None:
         rows = [{"question": f"What is {n} + {n}?", "answer": f"It is\n#### {2 * n}"} for n in questions]
         (repository / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tasks = _tasks({"gsm": {"task": "gsm8k", "scoring": "stock", "max_tokens": 50}})
-    assert read_json(here / "benchmarks/gsm.json")["examples"] == 8
+    assert read_json(offline / "benchmarks/gsm.json")["examples"] == 8
 
     def answer(prompt: str, seed: int) -> str:
         n = int(re.findall(r"What is (\d+)", prompt)[-1])
         return f"#### {2 * n}" if n < 4 else f"So {2 * n}."
 
     engine = ScriptedEngine(answer)
-    scores = evaluate(chat_recipe(tasks), engine, here / "out")["benchmarks"]["gsm"]
+    scores = evaluate(chat_recipe(tasks), engine, offline / "out")["benchmarks"]["gsm"]
     assert scores["accuracy"] == pytest.approx(4 / 6)
-    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    samples = pd.read_parquet(offline / "out" / "samples.parquet")
     assert list(samples["exact_match,strict-match"]) == [1, 1, 1, 1, 0, 0]
     assert list(samples["exact_match,flexible-extract"]) == [1] * 6
     assert all(prompt.count("####") == 5 for chunk in engine.chunks for prompt in chunk)
 
 
-def _ifeval(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def _ifeval(offline: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     import nltk
 
     monkeypatch.setattr(nltk, "download", lambda *_, **__: False)  # as without a network
@@ -286,28 +275,28 @@ def _ifeval(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         {"key": n, "prompt": f"Say {n}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
         for n in range(4)
     ]
-    path = here / "ifeval.jsonl"
+    path = offline / "ifeval.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {"task": "ifeval", "scoring": "stock", "data": str(path), "max_tokens": 20}
 
 
-def test_instructions_are_checked_as_ifeval_does(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = _ifeval(here, monkeypatch)
+def test_instructions_are_checked_as_ifeval_does(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _ifeval(offline, monkeypatch)
     monkeypatch.setattr("nltk.data.find", lambda name: name)
     engine = ScriptedEngine(lambda prompt, seed: "1, 2" if "3" in prompt else "1 2")
-    scores = evaluate(chat_recipe({"if": settings}), engine, here / "out")["benchmarks"]["if"]
+    scores = evaluate(chat_recipe({"if": settings}), engine, offline / "out")["benchmarks"]["if"]
     assert scores["accuracy"] == 0.75
-    samples = pd.read_parquet(here / "out" / "samples.parquet")
+    samples = pd.read_parquet(offline / "out" / "samples.parquet")
     columns = [column for column in samples if "," in column]
     assert columns == ["prompt_level_strict_acc,none", "prompt_level_loose_acc,none"]
-    results = read_json(here / "out/lm_eval/results.json")["results"]["if"]
+    results = read_json(offline / "out/lm_eval/results.json")["results"]["if"]
     assert results["inst_level_loose_acc,none"] == 0.75
 
 
-def test_word_lists_that_are_missing_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = _ifeval(here, monkeypatch)
+def test_word_lists_that_are_missing_are_named(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _ifeval(offline, monkeypatch)
     monkeypatch.setattr("nltk.data.find", _refusing(LookupError("no punkt_tab")))
     with pytest.raises(
         BadInput, match=r"nltk has no punkt_tab, .* run `python -c .*nltk\.download\('punkt_tab'\)"
     ):
-        evaluate(chat_recipe({"if": settings}), ScriptedEngine(_oracle), here / "out")
+        evaluate(chat_recipe({"if": settings}), ScriptedEngine(_oracle), offline / "out")

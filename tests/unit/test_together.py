@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pico
 import pytest
 import torch
 from bambo import evaluation
@@ -19,29 +18,21 @@ from bambo.evaluation.weights import bit_sum
 from bambo.merging import merge, merged_tensors, open_sources
 from bambo.recipe import make_recipe, write_recipe
 from bambo.search.ledger import shared
-from bambo.sources import describe
 from hypothesis import given
 from hypothesis import strategies as st
-from pico_chat import EOS, VOCABULARY, aime_task, chat_recipe, make_tokenizer
+from pico_chat import aime_task, chat_recipe, make_chat_pair
 from safetensors.torch import load_file
 
-SIZES = {"vocab_size": len(VOCABULARY), "num_hidden_layers": 2, "max_position_embeddings": 128}
 MACHINE = Machine(batch_size=8)
 POLICY = Policy(1, 0, "stop")
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    paths = pico.make_pair(tmp_path_factory.mktemp("pair"), **SIZES, eos_token_id=EOS, pad_token_id=0)
-    for path in paths.values():
-        make_tokenizer().save_pretrained(path)
-    return {name: describe(str(path), None) for name, path in paths.items()}
+    return make_chat_pair(tmp_path_factory.mktemp("pair"))
 
 
-@pytest.fixture(autouse=True)
-def whole_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What spares a job half of its imports would spoil this process for other tests."""
-    monkeypatch.setattr("bambo.evaluation.startup.lean", lambda: None)
+pytestmark = pytest.mark.usefixtures("whole_imports")
 
 
 def recipe(sources: dict[str, Any], weight: float, folder: Path, files_from: str = "instruct") -> dict:
@@ -91,10 +82,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_an_engine_that_was_merged_into_holds_the_merged_files_weights(
     tmp_path: Path, architecture: str, tied: bool, dtype: torch.dtype
 ) -> None:
-    paths = pico.make_pair(tmp_path, architecture, tied=tied, dtype=dtype)
-    for path in paths.values():
-        make_tokenizer().save_pretrained(path)
-    own = recipe({name: describe(str(path), None) for name, path in paths.items()}, 0.7, tmp_path)
+    pair = make_chat_pair(tmp_path, architecture, tied=tied, dtype=dtype)
+    own = recipe(pair, 0.7, tmp_path)
     merge(own, tmp_path / "file")
     names = dict(merged_tensors(own, open_sources(own), threads=2, chunk_bytes=64))
     written = load_file(tmp_path / "file" / "model.safetensors")
@@ -102,7 +91,7 @@ def test_an_engine_that_was_merged_into_holds_the_merged_files_weights(
     assert all(names[name].equal(tensor) for name, tensor in written.items())
 
     settings = {"dtype": "float32"}
-    engine = HFEngine(paths["instruct"], settings, MACHINE)
+    engine = HFEngine(Path(pair["instruct"]["path"]), settings, MACHINE)
     engine.load_weights(merged_tensors(own, open_sources(own)))
     fresh = HFEngine(tmp_path / "file", settings, MACHINE)
     for name, tensor in fresh.model.state_dict().items():

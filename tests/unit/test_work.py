@@ -23,12 +23,9 @@ from bambo.candidate.work import Policy, evaluate, merge
 from bambo.errors import BadInput
 from bambo.evaluation.engine import EvaluationFailed, Machine
 from bambo.recipe import make_recipe, write_recipe
-from bambo.sources import describe
-from pico import make_pair
-from pico_chat import EOS, VOCABULARY, aime_task, chat_recipe, make_tokenizer
+from pico_chat import aime_task, chat_recipe, make_chat_pair
 from safetensors.torch import load_file, save_file
 
-SIZES = {"vocab_size": len(VOCABULARY), "num_hidden_layers": 2, "max_position_embeddings": 128}
 MACHINE = Machine(batch_size=8)
 RETRIES = 1
 SCORED = ["lm_eval", "merged", "recipe.json", "samples.parquet", "scores.json"]
@@ -37,16 +34,10 @@ SCORED = ["lm_eval", "merged", "recipe.json", "samples.parquet", "scores.json"]
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two models that can be asked, as a recipe names them; and `groups`, their tensor groups."""
-    paths = make_pair(tmp_path_factory.mktemp("pair"), **SIZES, eos_token_id=EOS, pad_token_id=0)
-    for path in paths.values():
-        make_tokenizer().save_pretrained(path)
-    return {name: describe(str(path), None) for name, path in paths.items()}
+    return make_chat_pair(tmp_path_factory.mktemp("pair"))
 
 
-@pytest.fixture(autouse=True)
-def whole_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What spares a job half of its imports would spoil this process for other tests."""
-    monkeypatch.setattr("bambo.evaluation.startup.lean", lambda: None)
+pytestmark = pytest.mark.usefixtures("whole_imports")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What an engine that does not load the model itself reads from its folder; the rules are those of `hf`."""
+"""What every engine reads from a model's folder beside its weights."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.generation.logits_process import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -22,6 +22,7 @@ from transformers.initialization import no_init_weights
 from ..errors import BadInput
 from .devices import cpu_name
 from .engine import EvaluationFailed, Machine, Output, Request, output_of
+from .folder import read_folder
 from .weights import bit_sum
 
 
@@ -35,25 +36,10 @@ class HFEngine:
         torch.set_num_threads(machine.threads)
         self.chunk_size = machine.batch_size
         self.device, self.device_name = _device(machine.device)
-        if not (model_dir / "config.json").is_file():
-            raise BadInput(f"{model_dir}: no config.json, expected a model folder of Hugging Face")
-        self.tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
-        if not self.tokenizer.chat_template:
-            raise BadInput(
-                f"{model_dir}: the tokenizer has no chat template; name in files_from a source with one"
-            )
+        self.tokenizer, self.eos, length = read_folder(model_dir)
+        self.context_length = machine.model_length or length
         with memory_errors("use a device with more"):
             self.model = _load(model_dir, settings["dtype"]).to(self.device).eval()
-        self.context_length = machine.model_length or getattr(
-            self.model.config, "max_position_embeddings", None
-        )
-        eos = self.model.generation_config.eos_token_id
-        eos = self.tokenizer.eos_token_id if eos is None else eos
-        if eos is None:
-            raise BadInput(
-                f"{model_dir}/generation_config.json: no eos_token_id, so no answer would end; add it"
-            )
-        self.eos = set(eos) if isinstance(eos, list) else {eos}
         pad = self.tokenizer.pad_token_id
         self.pad = min(self.eos) if pad is None else pad
         # Nothing but what the recipe says: a checkpoint's own penalties and temperature would enter unseen.
