@@ -7,6 +7,7 @@ from typing import Any
 
 from .errors import BadInput
 from .files import content_hash, read_json, write_json
+from .methods import METHODS, check_parameters
 
 DECIMALS = 6
 
@@ -17,13 +18,20 @@ def make_recipe(
     files_from: str,
     evaluation: Mapping[str, Any],
     method: str = "linear",
+    *,
+    base: Mapping[str, str] | None = None,
+    parameters: Mapping[str, Mapping[str, float]] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Recipe of one candidate.
 
-    weights: per tensor group one weight a source, in the order of `sources`, with sum 1; rounded to 6
-    decimals, the last one to what the others leave. sources: name -> {path, fingerprint, sample}. files_from:
-    the source whose config, tokenizer and chat template the merged model carries. evaluation: what determines
-    the scores.
+    weights: per tensor group one weight a source, in the order of `sources`; rounded to 6 decimals, and where their
+    sum is 1, the last one to what the others leave. sources: name -> {path, fingerprint, sample} and, of a LoRA
+    adapter, its folder `adapter`. files_from: the source whose config, tokenizer and chat template the merged model
+    carries. evaluation: what determines the scores. base: the model of which task vectors are differences, a record
+    like a source's; None takes the last source. parameters: the method's, name -> group -> value. options: "rescale":
+    "l1" keeps the L1 norm of masked task vectors, as mergekit does, rather than to divide by probabilities; "seed" of
+    random masks; "vocabulary": "match" cuts or pads embeddings and head to the size of files_from's.
     """
     recipe: dict[str, Any] = {
         "method": method,
@@ -32,15 +40,36 @@ def make_recipe(
         "files_from": files_from,
         "evaluation": dict(evaluation),
     }
+    if base is not None:
+        recipe["base"] = dict(base)
+    if parameters:
+        recipe["parameters"] = {
+            name: {group: float(value) for group, value in values.items()}
+            for name, values in parameters.items()
+        }
+    if options:
+        recipe["options"] = dict(options)
     check_recipe(recipe, "recipe")
     recipe["weights"] = {group: _rounded(values) for group, values in weights.items()}
+    for name, own in recipe.get("parameters", {}).items():
+        recipe["parameters"][name] = {group: _rounded_number(value) for group, value in own.items()}
     return {"id": candidate_id(recipe), **recipe}
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
+    rounded = [_rounded_number(value) for value in values]
+    if _is_one(values):
+        rounded[-1] = _rounded_number(1 - math.fsum(rounded[:-1]))
+    return rounded
+
+
+def _rounded_number(value: float) -> float:
     # + 0.0 turns -0.0, which has another text and so another hash, into 0.0.
-    others = [round(float(value), DECIMALS) + 0.0 for value in values[:-1]]
-    return [*others, round(1 - math.fsum(others), DECIMALS) + 0.0]
+    return round(float(value), DECIMALS) + 0.0
+
+
+def _is_one(values: Sequence[float]) -> bool:
+    return abs(math.fsum(values) - 1) <= 10**-DECIMALS
 
 
 def candidate_id(recipe: Mapping[str, Any]) -> str:
@@ -59,6 +88,9 @@ def candidate_id(recipe: Mapping[str, Any]) -> str:
         "weights": recipe["weights"],
         "files_from": fingerprints[recipe["files_from"]],
         "evaluation": {**recipe["evaluation"], "tasks": tasks},
+        # Not there where they are not: then nothing hangs on them, the candidate's name no less.
+        **({"base": recipe["base"]["fingerprint"]} if "base" in recipe else {}),
+        **{key: recipe[key] for key in ("parameters", "options") if key in recipe},
     }
     return content_hash(identity)[:12]
 
@@ -84,21 +116,41 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def check_recipe(recipe: Any, place: str) -> None:
-    """BadInput, beginning with `place`, where a part is missing or the weights do not fit the sources."""
+    """BadInput, beginning with `place`, where a part is missing, or weights or parameters do not fit the method."""
     parts = {"method": str, "sources": dict, "weights": dict, "files_from": str, "evaluation": dict}
     for key, kind in parts.items():
         if not isinstance(recipe, dict) or not isinstance(recipe.get(key), kind):
             raise BadInput(f"{place}: no valid {key}, expected a recipe with {', '.join(parts)}")
-    for name, source in recipe["sources"].items():
+    if recipe["method"] not in METHODS:
+        raise BadInput(f"{place}: method is {recipe['method']}, expected one of {', '.join(METHODS)}")
+    models = {f"source {name}": source for name, source in recipe["sources"].items()}
+    if "base" in recipe:
+        models["base"] = recipe["base"]
+    for name, model in models.items():
         for key in ("path", "fingerprint", "sample"):
-            if not isinstance(source, dict) or not isinstance(source.get(key), str):
-                raise BadInput(f"{place}: source {name} has no {key}; write the recipe anew from its run")
+            if not isinstance(model, dict) or not isinstance(model.get(key), str):
+                raise BadInput(f"{place}: {name} has no {key}; write the recipe anew from its run")
     names = list(recipe["sources"])
     if recipe["files_from"] not in names:
         raise BadInput(f"{place}: files_from is {recipe['files_from']}, expected one of {', '.join(names)}")
+    if recipe["method"] == "slerp" and len(names) != 2:
+        raise BadInput(f"{place}: {len(names)} sources, expected 2 for method slerp")
+    _check_weights(recipe, place, len(names))
+    _check_parameters(recipe, place)
+
+
+def _check_weights(recipe: Mapping[str, Any], place: str, count: int) -> None:
+    # A task vector may be added by more or less than once; points between models have shares.
+    shares = not METHODS[recipe["method"]].task_vectors
     for group, values in recipe["weights"].items():
         numbers = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
-        if not numbers or len(values) != len(names) or not abs(math.fsum(values) - 1) <= 10**-DECIMALS:
-            raise BadInput(
-                f"{place}: weights of {group} are {values}, expected {len(names)} numbers with sum 1"
-            )
+        if not numbers or len(values) != count or (shares and not _is_one(values)):
+            text = f"{place}: weights of {group} are {values}, expected {count} numbers"
+            raise BadInput(text + (" with sum 1" if shares else ""))
+
+
+def _check_parameters(recipe: Mapping[str, Any], place: str) -> None:
+    parameters = recipe.get("parameters", {})
+    for group in recipe["weights"]:
+        values = {name: own[group] for name, own in parameters.items() if group in own}
+        check_parameters(f"{place}: parameters of {group}", recipe["method"], values)
