@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm lint format bench-demo bench-merge bench-scale bench-engines reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-scale bench-engines reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -34,6 +34,15 @@ test-vllm: .venv-vllm/installed  ## the engine vllm, on this CPU, in an environm
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
+test-peers: setup .venv-mergekit/installed  ## merging against mergekit, in an environment of its own (1.6 GB)
+	$(BIN)/pytest tests/peers
+
+.venv-mergekit/installed: tests/peers/requirements.lock
+	$(PYTHON) -m venv .venv-mergekit
+	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check $$(grep ^torch== $<)
+	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
 test: setup  ## all tests: fast ones, then real runs of small workflows
 	$(BIN)/pytest
 
@@ -53,7 +62,7 @@ format: setup
 bench-demo: setup  ## block-wise search against grids, strategies and block counts; writes results/benchmarks
 	$(BIN)/python benchmarks/demo_search.py
 
-bench-merge: setup  ## merge throughput beside the floor of reading and writing
+bench-merge: setup .venv-mergekit/installed  ## every method beside mergekit, and beside reading and writing alone
 	$(BIN)/python benchmarks/merge_throughput.py
 
 bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one config: what Snakemake and proposals cost
