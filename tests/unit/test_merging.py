@@ -42,10 +42,14 @@ def bits(tensor):
 
 
 def naive(models, weights):
-    """Whole tensors in float32, delta form, rounded once."""
-    last = models[-1].float()
-    total = sum(w * (model.float() - last) for w, model in zip(weights[:-1], models[:-1], strict=True))
-    return (last + total).to(models[-1].dtype)
+    """Whole tensors in float32, multiply-adds in the order of the sources, rounded once."""
+    total = models[0].float() * weights[0]
+    for model, weight in zip(models[1:], weights[1:], strict=True):
+        total = torch.add(total, model.float(), alpha=weight)
+    shares = torch.tensor(weights, dtype=torch.float32)
+    for one in shares[1:]:
+        shares[0] += one
+    return (total / shares[0]).to(models[-1].dtype)
 
 
 # ------------------------------------------------------------------------------------------------- arithmetic
@@ -223,7 +227,7 @@ def test_unknown_method(tmp_path, pair):
     refuses(
         {**recipe_for(pair, [0.5, 0.5]), "method": "magic"},
         tmp_path,
-        "method is magic, expected one of linear",
+        "method is magic, expected one of linear, slerp",
     )
 
 

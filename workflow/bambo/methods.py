@@ -57,7 +57,9 @@ _DELLA = "Deep et al., DELLA-Merging, 2024"
 METHODS: dict[str, Method] = {
     "linear": Method("Wortsman et al., Model soups, ICML 2022; BAMBO, Eq. 3", task_vectors=False),
     "slerp": Method("Shoemake, Animating rotation with quaternion curves, 1985", task_vectors=False),
-    "task_arithmetic": Method("Ilharco et al., Editing models with task arithmetic, ICLR 2023", {"lambda": 1.0}),
+    "task_arithmetic": Method(
+        "Ilharco et al., Editing models with task arithmetic, ICLR 2023", {"lambda": 1.0}
+    ),
     "ties": Method(
         _TIES, {"density": 0.2, "lambda": 1.0}, sparsifier="magnitude", consensus=True, normalise=True
     ),

@@ -1,5 +1,6 @@
-"""Merging: one module a family of methods, arithmetic on chunks; `engine` streams models through them."""
+"""Merging: arithmetic on pieces of tensors, one module a family of methods; `engine` streams models through it."""
 
-from .engine import Sources, merge, merged_tensors, open_sources
+from .engine import merge, merged_tensors
+from .sources import Sources, open_sources
 
 __all__ = ["Sources", "merge", "merged_tensors", "open_sources"]
