@@ -8,6 +8,7 @@ import torch
 from bambo.checkpoint import (
     check_compatible,
     check_finite,
+    check_replaceable,
     companion_files,
     fingerprint,
     groups,
@@ -17,7 +18,7 @@ from bambo.checkpoint import (
     sample,
 )
 from bambo.errors import BadInput
-from bambo.headers import encode_header, read_header
+from bambo.headers import encode_header, read_header, read_mark
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -135,7 +136,12 @@ def test_encoded_header_is_safetensors_and_aligned(tmp_path):
     header, offsets = encode_header({name: read_header(file)[name] for name in "abc"})
     assert len(header) % 8 == 0
     assert offsets == {"b": len(header), "a": len(header) + 12, "c": len(header) + 18}
-    (tmp_path / "out").write_bytes(header + bytes(19))
+    marked, _ = encode_header(read_header(file), "0123456789ab")
+    for name, head in (("out", header), ("marked", marked)):
+        (tmp_path / name).write_bytes(head + bytes(19))
+    with safe_open(tmp_path / "marked", "pt") as written:
+        assert written.metadata() == {"format": "pt", "bambo": "0123456789ab"}
+    assert [read_mark(tmp_path / name) for name in ("marked", "out")] == ["0123456789ab", None]
     with safe_open(tmp_path / "out", "pt") as written:
         assert written.metadata() == {"format": "pt"}
         assert {name: written.get_tensor(name).dtype for name in "abc"} == {
@@ -213,13 +219,13 @@ LLAMA = {
 }
 
 
-def compatible(tmp_path, tensors=None, **config):
+def compatible(tmp_path, tensors=None, vocabulary="exact", **config):
     """Compare a checkpoint with one that has other tensors or config keys."""
     a = pico.write_checkpoint(
         tmp_path / "a", pico.tensors(), LLAMA | {"rope_theta": 1e4, "rope_scaling": None}
     )
     b = pico.write_checkpoint(tmp_path / "b", tensors or pico.tensors(seed=1), LLAMA | config)
-    check_compatible([open_checkpoint(a), open_checkpoint(b)])
+    check_compatible([open_checkpoint(a), open_checkpoint(b)], vocabulary)
 
 
 @pytest.mark.parametrize(
@@ -273,9 +279,14 @@ def test_config_that_computes_otherwise(tmp_path, config, message):
             {"model.layers.0.mlp.weight": torch.ones(4, 5)},
             r"layers\.0\.mlp\.weight has shape \[4, 5\], \[4, 4\] in",
         ),
-        ({"lm_head.weight": torch.ones(8, 4)}, r"vocabulary of 8 in lm_head\.weight, 7 in"),
-        ({"model.embed_tokens.weight": torch.ones(9, 4)}, r"vocabulary of 9 in model\.embed_tokens"),
-        ({"model.norm.weight": torch.ones(4).half()}, r"tensor model\.norm\.weight is F16, F32 in"),
+        (
+            {"model.norm.weight": torch.ones(4, dtype=torch.int8)},
+            r"b: tensor model\.norm\.weight is I8, F32 in .*/a; only BF16, F16, F32 can be merged: give unquantised",
+        ),
+        (
+            {"model.norm.weight": torch.ones(4).to(torch.float8_e4m3fn)},
+            r"tensor model\.norm\.weight is F8_E4M3, F32 in",
+        ),
         ({"model.norm.bias": torch.ones(4)}, r"/a: no tensor model\.norm\.bias"),
         ({"lm_head.weight": None}, r"/b: no tensor lm_head\.weight"),
     ],
@@ -286,6 +297,35 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
         compatible(tmp_path, tensors)
 
 
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"])
+def test_vocabularies_may_differ_where_asked(tmp_path, name):
+    a = pico.tensors() | {"lm_head.bias": torch.ones(7)}
+    b = {key: torch.ones(9, *a[key].shape[1:]) if key == name else tensor for key, tensor in a.items()}
+    paths = [
+        pico.write_checkpoint(tmp_path / folder, tensors, {"vocab_size": size})
+        for folder, tensors, size in [("a", a, 7), ("b", b, 9), ("c", b, 8)]
+    ]
+    a, b, c = map(open_checkpoint, paths)
+    with pytest.raises(
+        BadInput, match=rf"b: vocabulary of 9 in {name}, 7 in .*/a; .* set merge\.vocabulary: match"
+    ):
+        check_compatible([a, b])
+    check_compatible([a, b], "match")
+    check_compatible([b, a], "match")
+    # Rows that are no tokens are never cut, and other keys of config.json still count.
+    with pytest.raises(BadInput, match=rf"c: tensor {name} has shape"):
+        check_compatible([a, c], "match")
+    with pytest.raises(BadInput, match=r"tensor model\.norm\.weight has shape"):
+        compatible(tmp_path, pico.tensors() | {"model.norm.weight": torch.ones(5)}, "match")
+    with pytest.raises(BadInput, match="rms_norm_eps is 1, 1e-06 in"):
+        compatible(tmp_path, vocabulary="match", vocab_size=8, rms_norm_eps=1)
+
+
+def test_floating_types_may_differ(tmp_path):
+    for dtype in (torch.bfloat16, torch.float16):
+        compatible(tmp_path, pico.tensors(seed=1, dtype=dtype))
+
+
 def test_tensors_that_are_no_floats_must_be_equal(tmp_path):
     paths = [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
     for path, value in zip(paths, (1, 1, 2), strict=True):
@@ -294,6 +334,15 @@ def test_tensors_that_are_no_floats_must_be_equal(tmp_path):
     check_compatible([a, b])
     with pytest.raises(BadInput, match=r"tensor model\.layers\.0\.mask of dtype I64 differs"):
         check_compatible([a, b, c])
+
+
+def test_quantised_weights_are_named_with_their_reason(tmp_path):
+    quantised = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in pico.tensors().items()}
+    paths = [tmp_path / "a", tmp_path / "b"]
+    pico.write_checkpoint(paths[0], pico.tensors())
+    pico.write_checkpoint(paths[1], quantised, {"quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(BadInput, match=r"is F8_E4M3, F32 in .*\(quantization_config in .*/b/config\.json\)"):
+        check_compatible([open_checkpoint(path) for path in paths])
 
 
 # --------------------------------------------------------------------------------------------------- contents
@@ -370,3 +419,25 @@ def test_mixed_dtypes_are_told(tmp_path):
     tensors = pico.tensors() | {"model.norm.weight": torch.ones(4, dtype=torch.bfloat16)}
     save_file(tensors, pico.write_checkpoint(tmp_path, {}) / "model.safetensors")
     assert fingerprint(open_checkpoint(tmp_path))["dtype"] == "BF16+F32"
+
+
+# ----------------------------------------------------------------------------------------------------- output
+
+
+def test_what_may_be_replaced(tmp_path):
+    model = pico.write_checkpoint(tmp_path / "model", pico.tensors())
+    tensors = read_header(model / "model.safetensors")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged/model.safetensors").write_bytes(encode_header(tensors, "0123456789ab")[0])
+    for name in ("new", "empty", "merged"):
+        check_replaceable(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/model.safetensors").write_bytes(b"x")
+    for name in ("model", "folder", "damaged", "folder/notes.txt"):
+        with pytest.raises(
+            BadInput, match=rf"{name}: there already and no merged model, .*; choose another name"
+        ):
+            check_replaceable(tmp_path / name)

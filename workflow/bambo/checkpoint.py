@@ -7,16 +7,18 @@ import hashlib
 import json
 import mmap
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .adapter import CONFIG as ADAPTER_CONFIG
+from .adapter import Adapter, open_adapter
 from .errors import BadInput
 from .files import file_hash, read_json
-from .headers import TensorInfo, read_header
+from .headers import FLOATS, TensorInfo, read_header, read_mark
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -56,12 +58,16 @@ _INERT_KEYS = re.compile(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder: its weight files, its config.json, and its tensors in the order of the files."""
+    """A model folder: its weight files, its config.json, and its tensors in the order of the files.
+
+    adapter: what changes some of the tensors when they are read; names and shapes stay.
+    """
 
     path: Path
     files: tuple[Path, ...]
     config: dict[str, Any]
     tensors: dict[str, TensorInfo]
+    adapter: Adapter | None = None
 
     @property
     def layers(self) -> int:
@@ -80,20 +86,36 @@ class Checkpoint:
         }
         return [n for n, t in self.tensors.items() if layer_of(n) == HEAD and t.shape in embeddings]
 
+    def has_vocabulary(self, name: str) -> bool:
+        """Whether a tensor has a row, or an element, a token: embeddings, the head, its bias."""
+        size = self.config.get("vocab_size", (self.config.get("text_config") or {}).get("vocab_size"))
+        return layer_of(name) in (EMBEDDINGS, HEAD) and self.tensors[name].shape[:1] == (size,)
+
+    @property
+    def parts(self) -> Iterator["Checkpoint | Adapter"]:
+        """The model, and its adapter if it has one."""
+        yield self
+        if self.adapter is not None:
+            yield self.adapter
+
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the headers and config.json of a model folder (single file or shards).
+def open_checkpoint(path: str | Path, adapter: str | Path | None = None) -> Checkpoint:
+    """Read the headers and config.json of a model folder (single file or shards), and of a LoRA adapter's folder.
 
     Raises BadInput for a missing folder, config or shard, weights in another format, a truncated or damaged
-    file.
+    file, and for an adapter of another model, or one that changes a matrix that is both embeddings and head.
     """
     path = Path(path)
     if not path.is_dir():
         raise BadInput(
             f"{path}: no such model folder; give a folder with config.json and safetensors weights"
+        )
+    if (path / ADAPTER_CONFIG).exists() and not (path / "config.json").exists():
+        raise BadInput(
+            f"{path}: a LoRA adapter, expected a whole model; give its base as `model` and this folder as `adapter`"
         )
     config = read_json(path / "config.json")
     if (path / SINGLE_FILE).exists():
@@ -116,16 +138,48 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         tensors |= read_header(file)
     if missing := sorted(expected - tensors.keys()):
         raise BadInput(f"{path / SHARD_INDEX}: no shard holds tensor {missing[0]}; download the folder again")
-    return Checkpoint(path, tuple(files), config, tensors)
+    checkpoint = Checkpoint(path, tuple(files), config, tensors)
+    return checkpoint if adapter is None else _adapted(checkpoint, Path(adapter))
 
 
-def map_tensors(checkpoint: Checkpoint) -> dict[str, memoryview]:
-    """The bytes of every tensor as views of memory-mapped files: read when touched, never copied."""
+def _adapted(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    adapter = open_adapter(folder, checkpoint.tensors)
+    for name in [*adapter.low_rank, *adapter.replaced] if checkpoint.tied else []:
+        if layer_of(name) == EMBEDDINGS or name in checkpoint.head_tensors:
+            raise BadInput(
+                f"{folder}: changes {name}, which is both embeddings and head of {checkpoint.path}; "
+                "merge it with peft's merge_and_unload, and give that folder as `model`"
+            )
+    return replace(checkpoint, adapter=adapter)
+
+
+def map_tensors(checkpoint: Checkpoint | Adapter) -> dict[str, memoryview]:
+    """The bytes of every tensor as views of memory-mapped files: read when touched, never copied.
+
+    They are as stored: an adapter's changes are not in its model's.
+    """
     maps = {}
     for file in checkpoint.files:
         with open(file, "rb") as stream:
             maps[file] = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     return {name: maps[t.file][t.start : t.end] for name, t in checkpoint.tensors.items()}
+
+
+def check_replaceable(output: Path) -> None:
+    """BadInput unless a merged model may take the place: nothing is there, an empty folder, or a merged model."""
+    if not output.exists() or (output.is_dir() and (not any(output.iterdir()) or _merged(output))):
+        return
+    raise BadInput(
+        f"{output}: there already and no merged model, expected a new name, an empty folder, or a model that was "
+        "merged before; choose another name, or remove it yourself"
+    )
+
+
+def _merged(folder: Path) -> bool:
+    try:
+        return read_mark(folder / SINGLE_FILE) is not None
+    except (OSError, BadInput):
+        return False
 
 
 def companion_files(path: Path) -> list[Path]:
@@ -185,22 +239,26 @@ def groups(checkpoint: Checkpoint) -> dict[str, list[str]]:
 # ---------------------------------------------------------------------------------------------- compatibility
 
 
-def check_compatible(checkpoints: Sequence[Checkpoint]) -> None:
+def check_compatible(checkpoints: Sequence[Checkpoint], vocabulary: str = "exact") -> None:
     """Check that the checkpoints can be merged: fine-tunes of one model.
 
-    Raises BadInput naming the first difference in architecture, tensor names, vocabulary, shapes, dtypes, or
-    in a key of config.json that changes the computation; also where tensors that are not BF16, F16 or F32
-    (they are copied, not merged) differ.
+    vocabulary: "match" lets the number of tokens differ, "exact" does not.
+    Raises BadInput naming the first difference in architecture, tensor names, vocabulary, shapes, or in a key of
+    config.json that changes the computation; also where tensors that are not BF16, F16 or F32 (they are copied, not
+    merged) differ.
     """
     for other in checkpoints[1:]:
         first = checkpoints[0]
         _check_keys(first, other, _architecture(first.config), _architecture(other.config))
-        _check_tensors(first, other)
-        _check_keys(first, other, _computation(first.config), _computation(other.config))
+        _check_tensors(first, other, vocabulary)
+        ours, theirs = (_computation(checkpoint.config) for checkpoint in (first, other))
+        if vocabulary == "match":
+            ours = {key: value for key, value in ours.items() if key.rpartition(".")[2] != "vocab_size"}
+        _check_keys(first, other, ours, theirs)
         _check_copied(first, other)
 
 
-def _check_tensors(a: Checkpoint, b: Checkpoint) -> None:
+def _check_tensors(a: Checkpoint, b: Checkpoint, vocabulary: str) -> None:
     for name in [*a.tensors, *b.tensors]:
         for has, lacks in ((a, b), (b, a)):
             if name not in lacks.tensors:
@@ -209,21 +267,30 @@ def _check_tensors(a: Checkpoint, b: Checkpoint) -> None:
                 )
     for name, ours in a.tensors.items():
         theirs = b.tensors[name]
-        if ours.shape != theirs.shape:
-            vocabulary = layer_of(name) == EMBEDDINGS or name in a.head_tensors
-            if vocabulary and ours.shape[1:] == theirs.shape[1:]:
+        rows = a.has_vocabulary(name) and b.has_vocabulary(name) and ours.shape[1:] == theirs.shape[1:]
+        if ours.shape != theirs.shape and not (rows and vocabulary == "match"):
+            if rows:
                 raise BadInput(
-                    f"{b.path}: vocabulary of {theirs.shape[0]} in {name}, {ours.shape[0]} in {a.path}; "
-                    "give sources with one tokenizer and the same padding (resize_token_embeddings)"
+                    f"{b.path}: vocabulary of {theirs.shape[0]} in {name}, {ours.shape[0]} in {a.path}; give sources "
+                    "with one tokenizer and the same padding, or set merge.vocabulary: match, which cuts or pads to "
+                    "files_from's"
                 )
             raise BadInput(
                 f"{b.path}: tensor {name} has shape {list(theirs.shape)}, {list(ours.shape)} in {a.path}; "
                 "give fine-tunes of one model"
             )
-        if ours.dtype != theirs.dtype:
+        if ours.dtype != theirs.dtype and not {ours.dtype, theirs.dtype} <= set(FLOATS):
             raise BadInput(
-                f"{b.path}: tensor {name} is {theirs.dtype}, {ours.dtype} in {a.path}; save both in one dtype"
+                f"{b.path}: tensor {name} is {theirs.dtype}, {ours.dtype} in {a.path}; {_unquantised(a, b)}"
             )
+
+
+def _unquantised(*checkpoints: Checkpoint) -> str:
+    advice = f"only {', '.join(FLOATS)} can be merged: give unquantised weights"
+    for checkpoint in checkpoints:
+        if "quantization_config" in checkpoint.config:
+            return f"{advice} (quantization_config in {checkpoint.path / 'config.json'})"
+    return advice
 
 
 def _check_keys(a: Checkpoint, b: Checkpoint, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -260,13 +327,13 @@ def _computation(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _check_copied(a: Checkpoint, b: Checkpoint) -> None:
-    copied = [name for name, tensor in a.tensors.items() if tensor.dtype not in FLOAT_EXPONENTS]
+    copied = [name for name, tensor in a.tensors.items() if tensor.dtype not in FLOATS]
     ours, theirs = (map_tensors(checkpoint) if copied else {} for checkpoint in (a, b))
     for name in copied:
         if ours[name] != theirs[name]:
             raise BadInput(
                 f"{b.path}: tensor {name} of dtype {a.tensors[name].dtype} differs from {a.path}'s; "
-                f"only {', '.join(FLOAT_EXPONENTS)} can be merged: give unquantised weights"
+                f"{_unquantised(a, b)}"
             )
 
 
@@ -274,25 +341,28 @@ def _check_copied(a: Checkpoint, b: Checkpoint) -> None:
 
 
 def check_finite(checkpoint: Checkpoint) -> None:
-    """Read all weights once; BadInput names file and tensor of the first NaN or infinity."""
-    for name, view in map_tensors(checkpoint).items():
-        tensor = checkpoint.tensors[name]
-        if tensor.dtype not in FLOAT_EXPONENTS:
-            continue
-        unsigned, mask = FLOAT_EXPONENTS[tensor.dtype]
-        for start in range(0, len(view), MEBIBYTE):
-            bits = np.frombuffer(view[start : start + MEBIBYTE], unsigned)
-            if ((bits & mask) == mask).any():
+    """Read all weights once, an adapter's too; BadInput names file and tensor of the first NaN or infinity."""
+    for part in checkpoint.parts:
+        for name, view in map_tensors(part).items():
+            tensor = part.tensors[name]
+            if tensor.dtype in FLOATS and not _finite(view, tensor.dtype):
                 raise BadInput(
                     f"{tensor.file}: tensor {name} holds NaN or infinity; give a source with finite weights"
                 )
+
+
+def _finite(view: memoryview, dtype: str) -> bool:
+    unsigned, mask = FLOAT_EXPONENTS[dtype]
+    pieces = (view[start : start + MEBIBYTE] for start in range(0, len(view), MEBIBYTE))
+    return not any(((np.frombuffer(piece, unsigned) & mask) == mask).any() for piece in pieces)
 
 
 def fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
     """The record of a source: `fingerprint` (sha256 over all contents), `sample`, and what the headers say.
 
     Contents are names, dtypes, shapes and bytes of the tensors and the companion files (config, tokenizer,
-    chat template), since all of them decide a score. How tensors are spread over files is not among them.
+    chat template), and an adapter's, since all of them decide a score. How tensors are spread over files is not
+    among them.
     """
     return {
         "fingerprint": _hash(checkpoint, whole=True),
@@ -311,14 +381,27 @@ def sample(checkpoint: Checkpoint) -> str:
     return _hash(checkpoint, whole=False)
 
 
+def weights_sample(checkpoint: Checkpoint) -> str:
+    """Likewise, over headers and ends of the model's tensors alone: without companion files, without an adapter."""
+    return _tensors_hash(checkpoint, whole=False).hexdigest()
+
+
 def _hash(checkpoint: Checkpoint, whole: bool) -> str:
-    digest = hashlib.sha256()
-    views = map_tensors(checkpoint)
-    for name in sorted(views):
-        tensor, view = checkpoint.tensors[name], views[name]
-        digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
-        for part in [view] if whole else [view[:SAMPLE_BYTES], view[-SAMPLE_BYTES:]]:
-            digest.update(part)
+    digest = _tensors_hash(checkpoint, whole)
     for file in companion_files(checkpoint.path):
         digest.update(f"{file.relative_to(checkpoint.path)} {file_hash(file)}\n".encode())
+    if checkpoint.adapter is not None:
+        digest.update(_tensors_hash(checkpoint.adapter, whole).digest())
+        digest.update(file_hash(checkpoint.adapter.path / ADAPTER_CONFIG).encode())
     return digest.hexdigest()
+
+
+def _tensors_hash(part: Checkpoint | Adapter, whole: bool) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    views = map_tensors(part)
+    for name in sorted(views):
+        tensor, view = part.tensors[name], views[name]
+        digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
+        for piece in [view] if whole else [view[:SAMPLE_BYTES], view[-SAMPLE_BYTES:]]:
+            digest.update(piece)
+    return digest

@@ -13,6 +13,11 @@ from pathlib import Path
 
 from .errors import BadInput
 
+# The types that are merged; tensors of others are copied.
+FLOATS = ("BF16", "F16", "F32")
+# The key of a file's metadata under which a merged model names its recipe.
+MARK = "bambo"
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -38,15 +43,8 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
 
     Raises BadInput for a truncated file, a damaged header, or tensors that do not fill the file without gaps.
     """
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > size - 8:
-            raise BadInput(
-                f"{file}: {size} bytes hold no whole safetensors header; truncated, or not the file itself "
-                "(a Git LFS pointer?): download it again"
-            )
-        text = stream.read(length)
+    size, text = file.stat().st_size, _header(file)
+    length = len(text)
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
@@ -76,13 +74,38 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
+def read_mark(file: Path) -> str | None:
+    """The recipe that a file was merged from, by its id; None of other files. BadInput for a damaged header."""
+    try:
+        return json.loads(_header(file)).get("__metadata__", {}).get(MARK)
+    except (ValueError, AttributeError) as error:
+        raise BadInput(f"{file}: corrupt safetensors header ({error!r}); download it again") from None
+
+
+def _header(file: Path) -> bytes:
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > size - 8:
+            raise BadInput(
+                f"{file}: {size} bytes hold no whole safetensors header; truncated, or not the file itself "
+                "(a Git LFS pointer?): download it again"
+            )
+        return stream.read(length)
+
+
+def encode_header(
+    tensors: Mapping[str, TensorInfo], recipe: str | None = None
+) -> tuple[bytes, dict[str, int]]:
     """The header of a new file that holds the given tensors, and where in that file each one's bytes start.
 
-    Order as given, but larger elements first, so that each tensor is aligned to its element size.
+    Order as given, but larger elements first, so that each tensor is aligned to its element size. recipe: the id of
+    the recipe that the file is merged from.
     """
     order = sorted(tensors, key=lambda name: -_bits(tensors[name].dtype))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    # Without "format", transformers refuses the file.
+    metadata = {"format": "pt", **({MARK: recipe} if recipe else {})}
+    header: dict[str, object] = {"__metadata__": metadata}
     offsets, position = {}, 0
     for name in order:
         tensor = tensors[name]

@@ -5,36 +5,45 @@ Equations and algorithm: BAMBO, section 3.2 (Eq. 4-6, Algorithm 1).
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from .checkpoint import EMBEDDINGS, FLOAT_EXPONENTS, HEAD, Checkpoint, groups, map_tensors
+from .checkpoint import EMBEDDINGS, HEAD, Checkpoint, groups
 from .errors import BadInput
+
+if TYPE_CHECKING:
+    from .merging.tensors import Tensor
 
 # strategy -> (variance_weight, balance_weight); the others need no optimisation.
 WEIGHTS = {"hybrid": (1.0, 0.005), "variance": (1.0, 0.0), "balance": (0.0, 1.0)}
 STRATEGIES = (*WEIGHTS, "uniform", "layer", "model")
-# Small enough for the temporary arrays of a piece to stay in the cache and in the allocator's hands.
-PIECE_BYTES = 1 << 18
+# Elements; few enough for the temporary arrays of a piece to stay in the cache and in the allocator's hands.
+PIECE = 1 << 17
 
 
-def layer_differences(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
+def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) -> pd.DataFrame:
     """Difference of the sources in every tensor (Eq. 4), in one pass and a few megabytes of memory.
 
+    checkpoints: compatible ones; where vocabularies differ, all are made as large as that of index `files_from`.
     Returns one row a tensor, in the order of depth: group, tensor, parameters, and for p = 1 and 2 the
     columns l1, l2 = sum over the sources of ||theta - mean over the sources||_p. The base model of Eq. 4's
     task vectors cancels out.
     Raises BadInput for sources that are identical.
     """
-    views = [map_tensors(checkpoint) for checkpoint in checkpoints]
-    first = checkpoints[0]
+    # Here, not above: it imports torch, which the plan of a run need not wait for.
+    from .merging.sources import open_tensors
+
+    template = checkpoints[files_from]
+    sources = open_tensors(checkpoints, template)
     rows = []
-    for group, names in groups(first).items():
+    for group, names in groups(template).items():
         for name in names:
-            tensor = first.tensors[name]
-            l1, l2 = _tensor_difference([view[name] for view in views], tensor.dtype)
-            rows.append((group, name, tensor.parameters, l1, l2))
+            parameters = template.tensors[name].parameters
+            # Tensors of other types are copied, not merged: they are the same in all sources.
+            tensors = [source[name] for source in sources if name in source]
+            rows.append((group, name, parameters, *_tensor_difference(tensors, parameters)))
     frame = pd.DataFrame(rows, columns=["group", "tensor", "parameters", "l1", "l2"])
     if not frame["l1"].any():
         raise BadInput(
@@ -44,22 +53,16 @@ def layer_differences(checkpoints: Sequence[Checkpoint]) -> pd.DataFrame:
     return frame
 
 
-def _tensor_difference(views: Sequence[memoryview], dtype: str) -> tuple[float, float]:
-    """L1 and L2 norms of the deviations from the mean, summed over the sources."""
-    absolute, square = np.zeros(len(views)), np.zeros(len(views))
-    # Tensors of other types are copied, not merged: they are the same in all sources.
-    for start in range(0, len(views[0]) if dtype in FLOAT_EXPONENTS else 0, PIECE_BYTES):
-        values = np.stack([_float32(view[start : start + PIECE_BYTES], dtype) for view in views])
+def _tensor_difference(tensors: Sequence["Tensor"], size: int) -> tuple[float, float]:
+    """L1 and L2 norms of the deviations from the mean, summed over the sources; 0 for none."""
+    absolute, square = np.zeros(len(tensors)), np.zeros(len(tensors))
+    for start in range(0, size if tensors else 0, PIECE):
+        stop = min(start + PIECE, size)
+        values = np.stack([tensor.piece(start, stop).float().numpy() for tensor in tensors])
         values -= values.mean(axis=0)
         absolute += np.abs(values).sum(axis=1)
         square += np.square(values, out=values).sum(axis=1)
     return float(absolute.sum()), float(np.sqrt(square).sum())
-
-
-def _float32(data: memoryview, dtype: str) -> np.ndarray:
-    if dtype == "BF16":  # the upper half of a float32
-        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(data, np.float16 if dtype == "F16" else np.float32).astype(np.float32)
 
 
 def layer_means(differences: pd.DataFrame, norm: int = 2) -> np.ndarray:

@@ -8,7 +8,9 @@ from bambo.jobs import job
 from bambo.partition import layer_differences
 
 with job(snakemake.log[0]):
-    checkpoints = [open_checkpoint(Path(read_json(path)["path"])) for path in snakemake.input]
-    check_compatible(checkpoints)
+    records = {Path(path).stem: read_json(path) for path in snakemake.input}
+    checkpoints = [open_checkpoint(record["path"], record.get("adapter")) for record in records.values()]
+    check_compatible(checkpoints, snakemake.params.get("vocabulary", "exact"))
+    files_from = list(records).index(snakemake.params.get("files_from", next(iter(records))))
     with atomic(Path(snakemake.output[0])) as temporary:
-        layer_differences(checkpoints).to_parquet(temporary, index=False)
+        layer_differences(checkpoints, files_from).to_parquet(temporary, index=False)

@@ -7,5 +7,6 @@ from bambo.jobs import job
 from bambo.sources import describe
 
 with job(snakemake.log[0]):
-    record = describe(snakemake.params.model, snakemake.params.revision)
+    params = snakemake.params
+    record = describe(params.model, params.revision, params.get("adapter"))
     write_json(Path(snakemake.output[0]), record)

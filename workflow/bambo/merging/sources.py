@@ -1,13 +1,13 @@
 """The models that a recipe is made of, mapped into memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint import Checkpoint, check_compatible, groups, map_tensors, open_checkpoint, sample
 from ..errors import BadInput
 from ..recipe import check_recipe
-from .tensors import FLOATS, Stored, Tensor
+from .tensors import FLOATS, Adapted, Padded, Stored, Tensor
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
     records = {f"source {name}": record for name, record in recipe["sources"].items()}
     if "base" in recipe:
         records["base"] = recipe["base"]
-    checkpoints = {name: open_checkpoint(record["path"]) for name, record in records.items()}
-    check_compatible(list(checkpoints.values()))
+    checkpoints = {
+        name: open_checkpoint(record["path"], record.get("adapter")) for name, record in records.items()
+    }
+    check_compatible(list(checkpoints.values()), recipe.get("options", {}).get("vocabulary", "exact"))
     template = checkpoints[f"source {recipe['files_from']}"]
     members = groups(template)
     if differing := sorted(members.keys() ^ recipe["weights"].keys()):
@@ -46,7 +48,7 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
                 f"{name} ({checkpoint.path}): changed since the recipe was made; "
                 "restore its files, or start a run with another name"
             )
-    opened = {name: _tensors(checkpoint) for name, checkpoint in checkpoints.items()}
+    opened = dict(zip(checkpoints, open_tensors(list(checkpoints.values()), template), strict=True))
     views = map_tensors(template)
     return Sources(
         template=template,
@@ -57,10 +59,49 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
     )
 
 
+def open_tensors(checkpoints: Sequence[Checkpoint], template: Checkpoint) -> list[dict[str, Tensor]]:
+    """The floating tensors of compatible models, changed by their adapters, all of the template's shapes.
+
+    Where vocabularies differ, a tensor is cut, or padded with the template's own rows.
+    """
+    own = _tensors(template)
+    return [
+        {
+            name: _sized(tensor, checkpoint, template, name, own[name])
+            for name, tensor in _tensors(checkpoint).items()
+        }
+        for checkpoint in checkpoints
+    ]
+
+
+def _sized(
+    tensor: Tensor, checkpoint: Checkpoint, template: Checkpoint, name: str, padding: Tensor
+) -> Tensor:
+    size, wanted = (c.tensors[name].parameters for c in (checkpoint, template))
+    if size < wanted:
+        return Padded(tensor, size, padding)
+    if size > wanted and tensor.stored is not None:
+        return Stored(tensor.stored[: wanted * tensor.dtype.itemsize], tensor.dtype)
+    return tensor
+
+
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     views = map_tensors(checkpoint)
-    return {
+    tensors: dict[str, Tensor] = {
         name: Stored(views[name], FLOATS[info.dtype])
         for name, info in checkpoint.tensors.items()
         if info.dtype in FLOATS
     }
+    if checkpoint.adapter is not None:
+        adapter, views = checkpoint.adapter, map_tensors(checkpoint.adapter)
+        matrices = {
+            name: Stored(views[name], FLOATS[info.dtype]).piece(0, info.parameters).view(info.shape)
+            for name, info in adapter.tensors.items()
+        }
+        for name, change in adapter.low_rank.items():
+            a, b = matrices[change.a], matrices[change.b]
+            left, right = (a.T, b.T) if change.transposed else (b, a)
+            tensors[name] = Adapted(tensors[name], left, right, change.scale)
+        for name, replacement in adapter.replaced.items():
+            tensors[name] = Stored(views[replacement], FLOATS[adapter.tensors[replacement].dtype])
+    return tensors
