@@ -18,12 +18,17 @@ SIZES = {
     "eos_token_id": 1,
 }
 GATED = {**SIZES, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24}
-# By transformers' model_type; GPT-2 knows these names as aliases of its own.
+# By transformers' model_type; GPT-2 and GPT-Neo know these names as aliases of their own.
 ARCHITECTURES = {
     "qwen3": GATED,
     "llama": GATED,
+    "mistral": GATED,
+    "qwen2": GATED,
     "qwen3_moe": {**GATED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
+    "gemma3_text": {**GATED, "query_pre_attn_scalar": 8, "sliding_window": 8},
+    "phi3": {**GATED, "pad_token_id": 1},
     "gpt2": SIZES,
+    "gpt_neo": {**SIZES, "intermediate_size": 24, "window_size": 8},
     "gpt_neox": {**SIZES, "intermediate_size": 24},
 }
 
@@ -42,9 +47,10 @@ def make_model(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    settings = AutoConfig.for_model(
-        architecture, **{**ARCHITECTURES[architecture], "tie_word_embeddings": tied, **config}
-    )
+    options = {**ARCHITECTURES[architecture], "tie_word_embeddings": tied, **config}
+    if architecture == "gpt_neo":
+        options["attention_types"] = [[["local"], options["num_hidden_layers"]]]
+    settings = AutoConfig.for_model(architecture, **options)
     model = AutoModelForCausalLM.from_config(settings, dtype=dtype).eval()
     for parameter in model.parameters():  # norms and biases start equal in every model
         parameter.data += 0.02 * torch.randn(parameter.shape).to(dtype)

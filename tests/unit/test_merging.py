@@ -118,40 +118,6 @@ def test_other_dtypes_are_copied(tmp_path):
 # ----------------------------------------------------------------------------------------------- whole models
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("architecture", pico.ARCHITECTURES)
-def test_each_group_changes_its_own_tensors_alone(tmp_path, architecture, tied):
-    paths = pico.make_pair(tmp_path, architecture, tied=tied, num_hidden_layers=11)
-    found = groups(open_checkpoint(paths["thinking"]))
-    source = load_file(paths["instruct"] / "model.safetensors")
-    for group in ("embeddings", "layers.1", "layers.10", "head"):
-        weights = {other: [0.5, 0.5] if other == group else [0.0, 1.0] for other in found}
-        result = merged(paths, weights, tmp_path / "out")
-        assert {name for name in source if not torch.equal(source[name], result[name])} == set(found[group])
-
-
-@pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
-def test_merged_folder_is_a_model(tmp_path, architecture):
-    from transformers import AutoModelForCausalLM
-
-    paths = {"thinking": tmp_path / "thinking", "instruct": tmp_path / "instruct"}
-    models = {
-        name: pico.make_model(
-            path, architecture, tied=True, seed=seed, dtype=torch.bfloat16, max_shard_size=size
-        )
-        for seed, ((name, path), size) in enumerate(zip(paths.items(), ("20KB", "5GB"), strict=True))
-    }
-    merged(paths, [0.4, 0.6], tmp_path / "out")
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert loaded.dtype == torch.bfloat16
-    expected = models["instruct"]
-    for parameter, other in zip(expected.parameters(), models["thinking"].parameters(), strict=True):
-        parameter.data = naive([other.data, parameter.data], [0.4, 0.6])
-    prompt = torch.tensor([[3, 4, 5]])
-    assert torch.equal(loaded(prompt).logits, expected(prompt).logits)
-    assert loaded.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > 3
-
-
 def test_companions_come_verbatim_from_one_source(tmp_path):
     paths = pico.make_pair(tmp_path, max_shard_size="40KB")
     for name, path in paths.items():
