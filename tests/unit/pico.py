@@ -66,6 +66,20 @@ def make_pair(folder: Path, architecture: str = "qwen3", **options: Any) -> dict
     return paths
 
 
+def make_adapter(model: Path, path: Path, *, seed: int = 0, **options: Any) -> Path:
+    """Save a random LoRA adapter of the model in `model`, as peft does; options are those of LoraConfig."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(**options))
+    for name, parameter in adapted.named_parameters():  # B starts as zero, copies as what they are copies of
+        if "lora_" in name or "modules_to_save" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape).to(parameter.dtype)
+    adapted.save_pretrained(path)
+    return path
+
+
 def write_checkpoint(
     path: Path, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any] | None = None
 ) -> Path:

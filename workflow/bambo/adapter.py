@@ -1,7 +1,7 @@
 """LoRA adapters in peft's format: which tensors of a model they change, and how.
 
 A changed matrix is W + scale * B A with A [r, in] and B [out, r]; scale is alpha / r (Hu et al., 2022), or
-alpha / sqrt(r) where rank-stabilised (Kalajdzievski, 2023). Other tensors are replaced as a whole.
+alpha / sqrt(r) where rank-stabilised (Kalajdzievski, 2023). Tensors can be replaced as a whole, too, W among them.
 """
 
 import math
@@ -108,7 +108,8 @@ def open_adapter(path: Path, model: Mapping[str, TensorInfo]) -> Adapter:
         elif ".lora_" in module:
             raise BadInput(f"{file}: tensor {name} is of no kind that is supported; {MERGE_IT}")
         else:
-            target = _target(file, module, model, config)
+            # Of an embedding or head that is changed, peft keeps the matrix itself, too.
+            target = _target(file, module.replace(".base_layer.", "."), model, config)
             _check_shape(file, name, info.shape, target, model[target])
             replaced[target] = name
     return Adapter(path, config.get("base_model_name_or_path"), tensors, low_rank, replaced)

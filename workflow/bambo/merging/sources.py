@@ -98,10 +98,10 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             name: Stored(views[name], FLOATS[info.dtype]).piece(0, info.parameters).view(info.shape)
             for name, info in adapter.tensors.items()
         }
+        for name, replacement in adapter.replaced.items():
+            tensors[name] = Stored(views[replacement], FLOATS[adapter.tensors[replacement].dtype])
         for name, change in adapter.low_rank.items():
             a, b = matrices[change.a], matrices[change.b]
             left, right = (a.T, b.T) if change.transposed else (b, a)
             tensors[name] = Adapted(tensors[name], left, right, change.scale)
-        for name, replacement in adapter.replaced.items():
-            tensors[name] = Stored(views[replacement], FLOATS[adapter.tensors[replacement].dtype])
     return tensors
