@@ -1,166 +1,382 @@
-"""How close merging comes to reading both sources and writing the result: one table, on a synthetic pair.
+"""What merging costs: every method beside mergekit, and beside reading the sources and writing the result alone.
 
-`python benchmarks/merge_throughput.py [--layers 12] [--output results/benchmarks]`. The pair has the shapes
-of Qwen3-0.6B in bf16, an untied head and the given number of layers (12: 1 GB a model). All rows come from
-one run, each in a process of its own, imports not counted, sources in the page cache, the best of three.
+`make bench-merge`, or `python benchmarks/merge_throughput.py [--layers 30] [--methods ties,della] ...`. The models are
+random, with the shapes of Qwen3-0.6B, an untied head and the given number of layers (30: 783 M parameters, 1.6 GB in
+bf16): a base, and two fine-tunes that differ from it by noise of a tenth of its size, so that task vectors are a few
+bf16 steps long and many of their elements are equal, as in true models. Every case is a process of its own, with the
+sources in the page cache; the best of --repeats runs counts, of mergekit's methods that take minutes the only one.
+
+With --large, instead: a model of 10 GB in 5 shards with embeddings of 400 M elements, merged by every method of ours;
+takes 30 GB of disk.
 """
 
 import argparse
 import json
-import multiprocessing
+import math
 import os
-import resource
 import shutil
+import subprocess
+import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bambo.checkpoint import fingerprint, groups, map_tensors, open_checkpoint
+import torch
+import yaml
+from bambo.checkpoint import groups, map_tensors, open_checkpoint, sample
 from bambo.files import write_text
 from bambo.headers import TensorInfo, encode_header
-from bambo.merging import merge
+from bambo.methods import METHODS
 from bambo.recipe import make_recipe
 
-HIDDEN, INTERMEDIATE, HEADS, KEY_VALUE_HEADS, HEAD_DIM, VOCABULARY = 1024, 3072, 16, 8, 128, 151936
-BLOCK = 1 << 20
-REPEATS = 3
+ROOT = Path(__file__).parents[1]
+PEER = [str(ROOT / ".venv-mergekit" / "bin" / "python"), str(ROOT / "tests" / "peers" / "peer.py")]
+OURS = [sys.executable, str(Path(__file__).with_name("merge_case.py"))]
+# Waiting threads that spin would be counted as work of the side that has more of them.
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+# Of mergekit's CPU seconds, imports excluded, at most this share; and of the whole process.
+TARGETS = {"linear": 20, "task_arithmetic": 10, "ties": 6, "breadcrumbs": 6, "breadcrumbs_ties": 6}
+TARGETS |= {"dare_linear": 5, "dare_ties": 5, "della": 4, "della_linear": 4}
+CACHED_TARGET = 10
+WHOLE_TARGETS = {"linear": 4, "task_arithmetic": 4}
+FLOOR_TARGETS = {"linear": 1.5}  # times the floor
+MEMORY_TARGET = 250  # MB
+WEIGHTS = [0.3, 0.7]
 
 
-def shapes(layers: int) -> dict[str, tuple[int, ...]]:
-    layer = {
-        "input_layernorm": (HIDDEN,),
-        "self_attn.q_proj": (HEADS * HEAD_DIM, HIDDEN),
-        "self_attn.k_proj": (KEY_VALUE_HEADS * HEAD_DIM, HIDDEN),
-        "self_attn.v_proj": (KEY_VALUE_HEADS * HEAD_DIM, HIDDEN),
-        "self_attn.o_proj": (HIDDEN, HEADS * HEAD_DIM),
-        "post_attention_layernorm": (HIDDEN,),
-        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
-        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
-        "mlp.down_proj": (HIDDEN, INTERMEDIATE),
-    }
-    return {
-        "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
-        **{f"model.layers.{i}.{name}.weight": shape for i in range(layers) for name, shape in layer.items()},
-        "model.norm.weight": (HIDDEN,),
-        "lm_head.weight": (VOCABULARY, HIDDEN),
-    }
+# ----------------------------------------------------------------------------------------------------- models
 
 
-def make_source(folder: Path, layers: int, seed: int) -> None:
-    """A model folder with normal bf16 weights; a few megabytes of them, over and over."""
+@dataclass(frozen=True)
+class Size:
+    hidden: int = 1024
+    intermediate: int = 3072
+    heads: int = 16
+    key_value_heads: int = 8
+    head_dim: int = 128
+    vocabulary: int = 151936
+    layers: int = 30
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.key_value_heads,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocabulary,
+            "num_hidden_layers": self.layers,
+            "tie_word_embeddings": False,
+        }
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        key_value = (self.key_value_heads * self.head_dim, self.hidden)
+        layer = {
+            "input_layernorm": (self.hidden,),
+            "self_attn.q_proj": (self.heads * self.head_dim, self.hidden),
+            "self_attn.k_proj": key_value,
+            "self_attn.v_proj": key_value,
+            "self_attn.o_proj": (self.hidden, self.heads * self.head_dim),
+            "self_attn.q_norm": (self.head_dim,),
+            "self_attn.k_norm": (self.head_dim,),
+            "post_attention_layernorm": (self.hidden,),
+            "mlp.gate_proj": (self.intermediate, self.hidden),
+            "mlp.up_proj": (self.intermediate, self.hidden),
+            "mlp.down_proj": (self.hidden, self.intermediate),
+        }
+        return {
+            "model.embed_tokens.weight": (self.vocabulary, self.hidden),
+            **{
+                f"model.layers.{i}.{name}.weight": shape
+                for i in range(self.layers)
+                for name, shape in layer.items()
+            },
+            "model.norm.weight": (self.hidden,),
+            "lm_head.weight": (self.vocabulary, self.hidden),
+        }
+
+
+LARGE = Size(hidden=2048, intermediate=6144, vocabulary=195584, layers=84)
+
+
+class Noise:
+    """Normal numbers, cheaply: pieces of one pool, from places that a seed draws.
+
+    Two of them are added for a fine-tune, each from a place of its own, so that sums do not repeat as pieces do.
+    """
+
+    PIECE = 1 << 20
+
+    def __init__(self, pieces: int = 24) -> None:
+        self.pool = torch.randn(pieces * self.PIECE, generator=torch.Generator().manual_seed(0))
+
+    def places(self, seed: int) -> Iterator[int]:
+        generator = np.random.default_rng(seed)
+        while True:
+            yield int(generator.integers(len(self.pool) - self.PIECE))
+
+    def weights(self, seed: int) -> Iterator[torch.Tensor]:
+        """bf16 pieces of a model without end: the base for seed 0, its fine-tunes for others."""
+        tuned = self.places(seed)
+        for place in self.places(0):
+            piece = 0.02 * self.pool[place : place + self.PIECE]
+            if seed:
+                start = next(tuned)
+                piece.add_(self.pool[start : start + self.PIECE], alpha=0.002)
+            yield piece.bfloat16()
+
+
+def make_model(folder: Path, size: Size, pieces: Iterator[torch.Tensor] | None, shards: int = 1) -> None:
+    """A model folder. pieces: of its weights; None makes files of zeros, without blocks on the disk."""
     folder.mkdir()
-    (folder / "config.json").write_text(
-        json.dumps({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"})
-    )
-    values = np.random.default_rng(seed).normal(0, 0.02, BLOCK).astype(np.float32)
-    noise = (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    (folder / "config.json").write_text(json.dumps(size.config))
     tensors = {
         name: TensorInfo(folder, "BF16", shape, 0, 2 * int(np.prod(shape)))
-        for name, shape in shapes(layers).items()
+        for name, shape in size.shapes.items()
     }
-    header, _ = encode_header(tensors)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(header)
-        remaining = sum(tensor.bytes for tensor in tensors.values())
-        while remaining:
-            remaining -= file.write(noise[:remaining])
+    total, weight_map = sum(tensor.bytes for tensor in tensors.values()), {}
+    filled, files = 0, [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
+    if shards == 1:
+        files = ["model.safetensors"]
+    for name in tensors:  # to the shard that its first byte falls into
+        weight_map[name] = files[filled * shards // total]
+        filled += tensors[name].bytes
+    for file in files:
+        own = {name: tensor for name, tensor in tensors.items() if weight_map[name] == file}
+        header, _ = encode_header(own)
+        remaining = sum(tensor.bytes for tensor in own.values())
+        with open(folder / file, "wb") as stream:
+            stream.write(header)
+            if pieces is None:
+                stream.truncate(len(header) + remaining)
+                continue
+            while remaining:
+                remaining -= stream.write(next(pieces).view(torch.uint8).numpy().data[:remaining])
+    if shards > 1:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-def floor(sources: list[Path], output: Path) -> None:
-    """Read all sources from the page cache and write as many bytes as one of them to a new folder."""
-    output.mkdir()
-    files = [source / "model.safetensors" for source in sources]
-    size = files[0].stat().st_size
-    buffer = memoryview(bytearray(BLOCK))
-    readers = [os.open(file, os.O_RDONLY) for file in files]
-    descriptor = os.open(output / files[0].name, os.O_WRONLY | os.O_CREAT)
-    os.posix_fallocate(descriptor, 0, size)
-    for offset in range(0, size, BLOCK):
-        for reader in readers:
-            count = os.preadv(reader, [buffer], offset)
-        os.pwrite(descriptor, buffer[:count], offset)
-    for opened in [*readers, descriptor]:
-        os.close(opened)
-
-
-def recipe_for(sources: list[Path], weight: float) -> dict:
-    checkpoints = [open_checkpoint(source) for source in sources]
-    records = {c.path.name: {"path": str(c.path), **fingerprint(c)} for c in checkpoints}
-    weights = {group: [weight, 1 - weight] for group in groups(checkpoints[0])}
-    return make_recipe(weights, records, checkpoints[-1].path.name, {})
-
-
-def read_all(sources: list[Path]) -> None:
+def read_all(sources: Sequence[Path]) -> None:
     """Bring the sources into the page cache."""
     for source in sources:
         for view in map_tensors(open_checkpoint(source)).values():
             np.frombuffer(view, np.uint8)[::4096].max()
 
 
-def anonymous_megabytes() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+# ------------------------------------------------------------------------------------------------------ cases
 
 
-def measure(work: Callable[..., None], *arguments: object) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak anonymous memory in MB of one call."""
-    peak, done = anonymous_megabytes(), threading.Event()
+class Bench:
+    """The models, and what to do with them. models: thinking, instruct and base."""
 
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, anonymous_megabytes())
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models = {name: folder / name for name in ("thinking", "instruct", "base")}
+        self.result = folder / "merged"
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    work(*arguments)
-    after, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - start
-    done.set()
-    watcher.join()
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall, peak
+    def recipe(
+        self, method: str, weights: Sequence[float] = WEIGHTS, rescale: str | None = None
+    ) -> dict[str, Any]:
+        checkpoints = {name: open_checkpoint(path) for name, path in self.models.items()}
+        # What nothing here compares is not hashed: fingerprints are names.
+        records = {
+            name: {"path": str(c.path), "fingerprint": f"{name}-{c.path}", "sample": sample(c)}
+            for name, c in checkpoints.items()
+        }
+        base, members = records.pop("base"), groups(checkpoints["base"])
+        options = {"seed": 0} if METHODS[method].random else {}
+        return make_recipe(
+            {group: list(weights) for group in members},
+            records,
+            "instruct",
+            {},
+            method=method,
+            base=base if METHODS[method].task_vectors else None,
+            parameters={
+                key: dict.fromkeys(members, value) for key, value in METHODS[method].parameters.items()
+            },
+            options=options | ({"rescale": rescale} if rescale else {}),
+        )
+
+    def peer_config(self, method: str) -> dict[str, Any]:
+        """mergekit's config of the same merge; it rescales by norms, ours by default by probabilities."""
+        thinking, instruct, base = (str(path) for path in self.models.values())
+        config: dict[str, Any] = {"merge_method": method, "dtype": "float32", "out_dtype": "bfloat16"}
+        if method == "slerp":
+            models: list[dict[str, Any]] = [{"model": thinking}, {"model": instruct}]
+            return {**config, "base_model": thinking, "models": models, "parameters": {"t": WEIGHTS[1]}}
+        weights = zip((thinking, instruct), WEIGHTS, strict=True)
+        config["models"] = [{"model": path, "parameters": {"weight": weight}} for path, weight in weights]
+        if METHODS[method].task_vectors:
+            config |= {"base_model": base, "parameters": dict(METHODS[method].parameters)}
+        return config
+
+    def ours(
+        self, way: str, repeats: int, recipe: Mapping[str, Any] | None = None, **case: Any
+    ) -> dict[str, float]:
+        path = self.folder / "case.json"
+        settings = {"threads": 2, **case, "way": way, "recipe": recipe, "output": str(self.result)}
+        path.write_text(json.dumps(settings))
+        return self._best([*OURS, str(path)], repeats)
+
+    def floor(self, models: int, repeats: int) -> dict[str, float]:
+        return self.ours(
+            "floor", repeats, sources=[str(path) for path in list(self.models.values())[:models]]
+        )
+
+    def peer(self, method: str, repeats: int, seconds: float) -> dict[str, float]:
+        path = self.folder / "config.yml"
+        path.write_text(yaml.safe_dump(self.peer_config(method)))
+        return self._best([*PEER, str(path), str(self.result)], repeats, seconds)
+
+    def _best(self, command: Sequence[str], repeats: int, seconds: float = math.inf) -> dict[str, float]:
+        runs: list[dict[str, float]] = []
+        while not runs or (len(runs) < repeats and sum(run["wall"] for run in runs) < seconds):
+            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+            runs.append(json.loads(process.stdout))
+            shutil.rmtree(self.result, ignore_errors=True)
+        return {key: min(run[key] for run in runs) for key in runs[0]}
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+def ratio(ours: float, other: float) -> str:
+    return f"1/{other / ours:.1f}"
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "MISSED"
+
+
+def beside_peer(bench: Bench, methods: Sequence[str], repeats: int, peer_seconds: float) -> Iterator[str]:
+    """The tables of both sides, line by line; thresholds are gathered anew for each merge but where said."""
+    floors = {models: bench.floor(models, repeats)["cpu"] for models in (2, 3)}
+    rows = []
+    for method in methods:
+        theirs = bench.peer(method, repeats, peer_seconds)
+        floor = floors[3 if METHODS[method].task_vectors else 2]
+        target = TARGETS.get(method)
+        rows.append(
+            (method, method, bench.ours("file", repeats, bench.recipe(method)), theirs, floor, target)
+        )
+        if METHODS[method].sparsifier in ("magnitude", "band"):
+            cache = bench.folder / "cache"
+            bench.ours("file", 1, bench.recipe(method), cache=str(cache))
+            cached = bench.ours("file", repeats, bench.recipe(method), cache=str(cache))
+            shutil.rmtree(cache)
+            rows.append((f"  {method}, cached thresholds", method, cached, theirs, floor, CACHED_TARGET))
+
+    yield "CPU seconds, imports excluded"
+    yield f"{'':36}    ours  mergekit  ours/mergekit  target    floor  ours/floor  target"
+    for label, method, ours, theirs, floor, target in rows:
+        met = "" if target is None else f"1/{target} {verdict(ours['cpu'] <= theirs['cpu'] / target)}"
+        times = FLOOR_TARGETS.get(method)
+        fast = "" if times is None else f"{times} {verdict(ours['cpu'] <= times * floor)}"
+        yield (
+            f"{label:36}  {ours['cpu']:6.2f}  {theirs['cpu']:8.2f}  {ratio(ours['cpu'], theirs['cpu']):>13}  "
+            f"{met:10}  {floor:5.2f}  {ours['cpu'] / floor:10.1f}  {fast}"
+        )
+    yield ""
+    yield "Whole processes, imports included"
+    yield f"{'':36}   CPU s                                     wall s            peak anonymous MB"
+    yield f"{'':36}    ours  mergekit  ours/mergekit  target      ours  mergekit    ours  mergekit  target (ours)"
+    for label, method, ours, theirs, _, _ in rows:
+        target = None if label != method else WHOLE_TARGETS.get(method)
+        whole = ours["process_cpu"], theirs["process_cpu"]
+        met = "" if target is None else f"1/{target} {verdict(whole[0] <= whole[1] / target)}"
+        yield (
+            f"{label:36}  {whole[0]:6.2f}  {whole[1]:8.2f}  {ratio(*whole):>13}  {met:10}  {ours['wall']:4.1f}  "
+            f"{theirs['wall']:8.1f}  {ours['memory']:6.0f}  {theirs['memory']:8.0f}  "
+            f"{MEMORY_TARGET} {verdict(ours['memory'] <= MEMORY_TARGET)}"
+        )
+
+
+def other_ways(bench: Bench, repeats: int) -> Iterator[str]:
+    """Of ours alone: one thread, no file, other options."""
+    cases: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
+    for method in ("linear", "task_arithmetic", "ties", "della"):
+        recipe = bench.recipe(method)
+        cases[f"{method}, 1 thread"] = ("file", recipe, {"threads": 1})
+        cases[f"{method}, into a loaded model"] = ("model", recipe, {})
+    cases["linear, all weight on one source"] = ("file", bench.recipe("linear", [1.0, 0.0]), {})
+    for method in ("dare_linear", "dare_ties", "della", "della_linear"):
+        cases[f"{method}, rescale: l1"] = ("file", bench.recipe(method, rescale="l1"), {})
+    yield "Ours in other ways, imports excluded from CPU and wall"
+    yield f"{'':36}   CPU s  wall s  peak anonymous MB (without the loaded model)"
+    for label, (way, recipe, options) in cases.items():
+        spent = bench.ours(way, repeats, recipe, **options)
+        yield f"{label:36}  {spent['cpu']:6.2f}  {spent['wall']:6.1f}  {spent['memory']:6.0f}"
+
+
+def large(bench: Bench, methods: Sequence[str]) -> Iterator[str]:
+    yield f"{'':20}   CPU s  wall s  peak anonymous MB, imports included"
+    for method in methods:
+        spent = bench.ours("file", 1, bench.recipe(method))
+        yield (
+            f"{method:20}  {spent['cpu']:6.1f}  {spent['wall']:6.1f}  {spent['memory']:6.0f}  "
+            f"{MEMORY_TARGET} {verdict(spent['memory'] <= MEMORY_TARGET)}"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=12)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--layers", type=int, default=Size.layers)
+    parser.add_argument("--vocabulary", type=int, default=Size.vocabulary)
+    parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--peer-seconds", type=float, default=60, help="repeat mergekit's runs no longer than this"
+    )
+    parser.add_argument("--large", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
+    methods = options.methods.split(",")
+    size = LARGE if options.large else Size(vocabulary=options.vocabulary, layers=options.layers)
     with tempfile.TemporaryDirectory() as folder:
-        sources = [Path(folder) / "thinking", Path(folder) / "instruct"]
-        for seed, source in enumerate(sources):
-            make_source(source, options.layers, seed)
-        read_all(sources)
-        size = (sources[0] / "model.safetensors").stat().st_size / 1e9
-        result = Path(folder) / "merged"
-        cases: dict[str, tuple[Any, ...]] = {
-            "floor: read both, write one": (floor, sources, result),
-            "merge, 1 thread": (merge, recipe_for(sources, 0.3), result, 1),
-            "merge, 2 threads": (merge, recipe_for(sources, 0.3), result, 2),
-            "merge, all weight on one source": (merge, recipe_for(sources, 1.0), result, 2),
-        }
+        bench = Bench(Path(folder))
+        noise, shards = Noise(), 5 if options.large else 1
+        # To spare the disk, the large base is all zeros: what a merge takes does not depend on it.
+        make_model(bench.models["base"], size, None if options.large else noise.weights(0), shards)
+        for seed, name in enumerate(("thinking", "instruct"), start=1):
+            make_model(bench.models[name], size, noise.weights(seed), shards)
+        if not options.large:
+            read_all(list(bench.models.values()))
+        del noise
+        parameters = sum(
+            tensor.parameters for tensor in open_checkpoint(bench.models["base"]).tensors.values()
+        )
         lines = [
-            f"Merging two models of {size:.2f} GB (bf16)",
-            f"{'':32}  CPU s  wall s  peak anonymous MB  CPU / floor",
+            f"Merging models of {parameters / 1e6:,.0f} M parameters ({2 * parameters / 1e9:.2f} GB in bf16) on "
+            f"{os.cpu_count()} cores: two fine-tunes, and their base where the method takes task vectors",
+            "",
         ]
-        base = None
-        for name, case in cases.items():
-            runs = []
-            for _ in range(REPEATS):
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                    runs.append(process.submit(measure, *case).result())
-                shutil.rmtree(result)
-            cpu, wall, peak = (min(values) for values in zip(*runs, strict=True))
-            base = base or cpu
-            lines.append(f"{name:32}  {cpu:5.2f}  {wall:6.2f}  {peak:17.0f}  {cpu / base:11.1f}")
-    table = "\n".join(lines) + "\n"
-    print(table, end="")
-    write_text(options.output / "merge_throughput.txt", table)
+        print("\n".join(lines))
+        tables: list[Iterator[str]] = (
+            [large(bench, methods)]
+            if options.large
+            else [
+                beside_peer(bench, methods, options.repeats, options.peer_seconds),
+                iter([""]),
+                other_ways(bench, options.repeats),
+            ]
+        )
+        for table in tables:
+            for line in table:
+                print(line, flush=True)
+                lines.append(line.rstrip())
+    name = "merge_large.txt" if options.large else "merge_throughput.txt"
+    write_text(options.output / name, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

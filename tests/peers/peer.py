@@ -2,7 +2,7 @@
 
 Prints one line of JSON with what all merges together cost: `cpu` and `wall` seconds without imports, `process_cpu`
 seconds with them, `memory`, the peak of anonymous memory in MB. Run by the tests beside it and by
-benchmarks/merge_throughput.py; nothing of it is imported by ours.
+benchmarks/merge_throughput.py, which measures ours with the same `Meter`.
 """
 
 import argparse
@@ -15,31 +15,38 @@ import time
 from pathlib import Path
 
 
-def cpu_seconds() -> float:
+class Meter:
+    """What this process spends from now until `stop`."""
+
+    def __init__(self) -> None:
+        self._peak, self._done = _anonymous_megabytes(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        self._cpu, self._start = _cpu_seconds(), time.perf_counter()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.01):
+            self._peak = max(self._peak, _anonymous_megabytes())
+
+    def stop(self) -> dict[str, float]:
+        spent = {
+            "cpu": _cpu_seconds() - self._cpu,
+            "wall": time.perf_counter() - self._start,
+            "process_cpu": _cpu_seconds(),
+        }
+        self._done.set()
+        self._watcher.join()
+        return {**spent, "memory": max(self._peak, _anonymous_megabytes())}
+
+
+def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-def anonymous_megabytes() -> float:
+def _anonymous_megabytes() -> float:
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
-
-
-class PeakMemory(threading.Thread):
-    """Samples the anonymous memory of this process until it is stopped."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak, self._done = anonymous_megabytes(), threading.Event()
-
-    def run(self) -> None:
-        while not self._done.wait(0.01):
-            self.peak = max(self.peak, anonymous_megabytes())
-
-    def stop(self) -> float:
-        self._done.set()
-        self.join()
-        return self.peak
 
 
 def main() -> None:
@@ -57,14 +64,11 @@ def main() -> None:
     options = MergeOptions(
         device="cpu", copy_tokenizer=False, write_model_card=False, quiet=True, random_seed=arguments.seed
     )
-    memory = PeakMemory()
-    memory.start()
-    cpu, wall = cpu_seconds(), time.perf_counter()
+    meter = Meter()
     for config, output in zip(arguments.paths[::2], arguments.paths[1::2], strict=True):
         settings = yaml.safe_load(Path(config).read_text())
         run_merge(MergeConfiguration.model_validate(settings), output, options)
-    result = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall, "process_cpu": cpu_seconds()}
-    print(json.dumps({**result, "memory": memory.stop()}))
+    print(json.dumps(meter.stop()))
 
 
 if __name__ == "__main__":
