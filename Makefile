@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-scale bench-engines reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-merge-large bench-scale bench-engines reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -64,6 +64,9 @@ bench-demo: setup  ## block-wise search against grids, strategies and block coun
 
 bench-merge: setup .venv-mergekit/installed  ## every method beside mergekit, and beside reading and writing alone
 	$(BIN)/python benchmarks/merge_throughput.py
+
+bench-merge-large: setup  ## every method on a model of 10 GB with large embeddings; 30 GB of disk
+	$(BIN)/python benchmarks/merge_throughput.py --large
 
 bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one config: what Snakemake and proposals cost
 	$(BIN)/python benchmarks/workflow_scale.py
