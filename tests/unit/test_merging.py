@@ -42,14 +42,12 @@ def bits(tensor):
 
 
 def naive(models, weights):
-    """Whole tensors in float32, multiply-adds in the order of the sources, rounded once."""
-    total = models[0].float() * weights[0]
+    """Whole tensors in float32, a running mean in the order of the sources, rounded once."""
+    mean, total = models[0].float(), weights[0]
     for model, weight in zip(models[1:], weights[1:], strict=True):
-        total = torch.add(total, model.float(), alpha=weight)
-    shares = torch.tensor(weights, dtype=torch.float32)
-    for one in shares[1:]:
-        shares[0] += one
-    return (total / shares[0]).to(models[-1].dtype)
+        total += weight
+        mean = torch.lerp(mean, model.float(), weight / total)
+    return mean.to(models[-1].dtype)
 
 
 # ------------------------------------------------------------------------------------------------- arithmetic
@@ -105,7 +103,7 @@ def test_end_points_are_the_sources_byte_for_byte(tmp_path, dtype):
         source, result = (file / "model.safetensors" for file in (paths[name], tmp_path / "out"))
         with safe_open(source, "pt") as a, safe_open(result, "pt") as b:
             assert all(bits(a.get_tensor(key)) == bits(b.get_tensor(key)) for key in a.keys())  # noqa: SIM118
-            assert b.metadata() == {"format": "pt"}
+            assert b.metadata() == {"format": "pt", "bambo": recipe_for(paths, weights)["id"]}
 
 
 def test_other_dtypes_are_copied(tmp_path):
@@ -153,16 +151,16 @@ def pair(tmp_path):
 
 
 def refuses(recipe, tmp_path, message):
-    """Merging raises BadInput and leaves the older output, and nothing beside it."""
+    """Merging raises BadInput and leaves the older merge, and nothing beside it."""
     old = tmp_path / "outputs" / "model"
     old.mkdir(parents=True)
-    (old / "old").write_text("")
+    (old / "model.safetensors").write_bytes(encode_header({}, recipe="older")[0])
     with pytest.raises(BadInput, match=message) as error:
         merge(recipe, old)
     assert "\n" not in str(error.value)
     assert [str(path.relative_to(tmp_path)) for path in (tmp_path / "outputs").rglob("*")] == [
         "outputs/model",
-        "outputs/model/old",
+        "outputs/model/model.safetensors",
     ]
 
 
@@ -182,6 +180,14 @@ def test_source_that_is_gone_or_does_not_fit(tmp_path, pair):
     (pair["think"] / "model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"think: no model\.safetensors"):
         merge(recipe, tmp_path / "out")
+
+
+def test_place_of_something_else(tmp_path, pair):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("all of it")
+    with pytest.raises(BadInput, match="out: there already and no merged model"):
+        merge(recipe_for(pair, [0.5, 0.5]), tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "all of it"
 
 
 def test_weights_of_other_groups(tmp_path, pair):

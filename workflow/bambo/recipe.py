@@ -147,6 +147,8 @@ def _check_weights(recipe: Mapping[str, Any], place: str, count: int) -> None:
         if not numbers or len(values) != count or (shares and not _is_one(values)):
             text = f"{place}: weights of {group} are {values}, expected {count} numbers"
             raise BadInput(text + (" with sum 1" if shares else ""))
+        if min(values) < -(10**-DECIMALS):
+            raise BadInput(f"{place}: weights of {group} are {values}, expected none below 0")
 
 
 def _check_parameters(recipe: Mapping[str, Any], place: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import SINGLE_FILE, companion_files
+from ..checkpoint import SINGLE_FILE, check_replaceable, companion_files
 from ..errors import BadInput
 from ..files import atomic
 from ..headers import TensorInfo, encode_header
@@ -26,7 +26,7 @@ from .statistics import gathered, one_thread
 from .tensors import FLOATS
 
 # Large enough for the cost of a call to vanish, small enough for its float32 copies to stay in the cache.
-CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 20
 
 
 def merge(
@@ -38,17 +38,19 @@ def merge(
     device: str = "cpu",
     cache: Path | None = None,
 ) -> None:
-    """Make the model that a recipe describes: a Hugging Face folder, whole or absent; an old one is replaced.
+    """Make the model that a recipe describes: a Hugging Face folder, whole or absent; an older merge is replaced.
 
     Config, tokenizer, chat template and generation config are copied verbatim from the source that
-    `files_from` names; so are the bytes of tensors in groups where one source has all the weight.
+    `files_from` names; so are the bytes of tensors that are one source's alone.
     device: where the arithmetic is done; cache: a folder where statistics of the sources are kept (see `gathered`).
-    Raises BadInput, before anything is written, as `open_sources` does; and for a disk that is full or not writable.
+    Raises BadInput, before anything is written, as `open_sources` does, and where something else is at the place; and
+    for a disk that is full or not writable.
     """
     output = Path(output)
     if threads < 1:
         raise BadInput(f"threads: {threads}, expected 1 or more; raise it")
     sources = open_sources(recipe)
+    check_replaceable(output)
     files_from = recipe["sources"][recipe["files_from"]]["path"]
     statistics = gathered(recipe, sources, threads, cache)
     with _write_errors(output), atomic(output) as folder:
@@ -57,8 +59,7 @@ def merge(
             target = folder / file.relative_to(files_from)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
-        file = folder / SINGLE_FILE
-        _write_weights(parts_of(recipe, sources), statistics, sources, file, threads, chunk_bytes, device)
+        _write_weights(recipe, statistics, sources, folder / SINGLE_FILE, threads, chunk_bytes, device)
 
 
 def merged_tensors(
@@ -106,7 +107,7 @@ def merged_tensors(
 
 
 def _write_weights(
-    parts: Mapping[str, Part],
+    recipe: Mapping[str, Any],
     statistics: Mapping[str, Statistics],
     sources: Sources,
     file: Path,
@@ -114,8 +115,8 @@ def _write_weights(
     chunk_bytes: int,
     device: str,
 ) -> None:
-    tensors = sources.template.tensors
-    header, offsets = encode_header(tensors)
+    tensors, parts = sources.template.tensors, parts_of(recipe, sources)
+    header, offsets = encode_header(tensors, recipe["id"])
 
     # Largest first, so that no thread is left alone with an embedding matrix at the end.
     pending = iter(sorted(tensors, key=lambda name: -tensors[name].bytes))

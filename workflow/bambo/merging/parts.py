@@ -45,7 +45,7 @@ class Part:
 
     @property
     def row(self) -> int:
-        return self.shape[-1] if self.shape else 1
+        return max(1, self.shape[-1]) if self.shape else 1
 
     @property
     def mask(self) -> Mask | None:

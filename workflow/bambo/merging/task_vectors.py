@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+LEAST = 1e-9
 # Masks the j-th task vector's piece [n] in place; the second argument is scratch [n].
 Sparsify = Callable[[int, torch.Tensor, torch.Tensor], None]
 
@@ -32,14 +33,15 @@ def combine(
     """
     origin, total, scratch, delta, *terms = work
     origin.copy_(base)
-    total.zero_()
     for j, (theta, weight) in enumerate(zip(thetas, weights, strict=True)):
-        # Kept for the second look that a consensus takes.
-        term = terms[j] if consensus else delta
+        # Terms are kept for the second look that a consensus takes; without one, the first is the sum so far.
+        term = terms[j] if consensus else delta if j else total
         term.copy_(theta).sub_(origin)
         if sparsify is not None:
             sparsify(j, term, scratch)
-        total.add_(term.mul_(weight))
+        term.mul_(weight)
+        if j or consensus:
+            total = total.add_(term) if j else total.copy_(term)
     if consensus:
         _agree(total, terms, weights, scratch, delta, normalise)
     if factor != 1:
@@ -66,4 +68,5 @@ def _agree(
             divisor.add_(term.gt_(0).mul_(weight))
     total.mul_(sign)
     if normalise:
-        total.div_(divisor.masked_fill_(divisor == 0, 1))
+        # Where nothing agrees, the sum is 0, too; no weight is as small as that.
+        total.div_(divisor.clamp_min_(LEAST))
