@@ -103,7 +103,7 @@ def encode_header(
     the recipe that the file is merged from.
     """
     order = sorted(tensors, key=lambda name: -_bits(tensors[name].dtype))
-    # Without "format", transformers refuses the file.
+    # Some loaders ask for "format".
     metadata = {"format": "pt", **({MARK: recipe} if recipe else {})}
     header: dict[str, object] = {"__metadata__": metadata}
     offsets, position = {}, 0
