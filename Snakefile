@@ -2,10 +2,11 @@
 #
 # results/<run>/
 #   sources/<name>.json              fingerprint, architecture, dtype, layers                 sources.smk
+#   base.json                        the same of the base, where a method needs one
 #   benchmarks/<name>.json, <name>/  the questions of a benchmark of the hub                  benchmarks.smk
 #   partition/differences.parquet    how much every layer differs (Eq. 4)                     partition.smk
 #   partition/blocks.json            the variables of every search
-#   endpoints/candidates.json        both pure sources: the ends of every objective           endpoints.smk
+#   endpoints/candidates.json        the pure sources: the ends of every objective           endpoints.smk
 #   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
 #   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
 #   search/<search>/together/t<iteration>         jobs that score several candidates are done  candidates.smk
@@ -15,7 +16,7 @@
 #   candidates/<id>/model/           the merged checkpoint, gone once scored
 #   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
 #   smoke/report.txt                 a few questions, answered in full view: `snakemake smoke`  smoke.smk
-#   tables/*.csv figures/*.svg       observations, fronts, hypervolume, selection             tables.smk
+#   tables/*.csv figures/*.svg       observations, fronts, comparison, selection              tables.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
 

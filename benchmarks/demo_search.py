@@ -35,10 +35,10 @@ from bambo.objectives import normalisation
 from bambo.pareto import hypervolume
 from bambo.partition import layer_differences
 from bambo.report import tables
-from bambo.run import Run
+from bambo.run import Merge, Run
 from bambo.search.ledger import decide, proposal_path
 from bambo.sources import describe
-from bambo.space import variables
+from bambo.space import parts, variables
 
 INITIAL, ITERATIONS, BATCH = 8, 6, 4
 EVALUATIONS = INITIAL + ITERATIONS * BATCH
@@ -97,9 +97,10 @@ def prepare(given: dict[str, Any]) -> None:
     differences = layer_differences([open_checkpoint(source.model) for source in config.sources.values()])
     for search in config.searches:
         settings = search_settings(config, search)
-        found = variables(
+        found = parts(
             differences, settings["n_blocks"], settings["strategy"], config.blocks.norm, settings["fold"]
         )
+        found = variables(found, list(config.sources), settings)
         write_json(folder / "search" / search / "variables.json", {"variables": found})
     run = Run.open(config)
     ends = write_end_points(run)
@@ -158,7 +159,7 @@ def rescore(given: dict[str, Any], recipe: dict[str, Any]) -> str:
     """The same merge on the fresh questions; returns its id there."""
     config = load(given)
     run = Run.open(config)
-    id = run.add(run.recipe({group: weights[0] for group, weights in recipe["weights"].items()}))
+    id = run.add(run.recipe(Merge(recipe["weights"])))
     score(config, run, id)
     return id
 

@@ -43,6 +43,13 @@ VARIABLES = {
     "blocks": [{"name": name, "groups": groups} for name, groups in zip(NAMES, BLOCKS, strict=True)],
     "single": [{"name": "model", "groups": GROUPS}],
 }
+
+
+def plain(dimension: int) -> list[dict[str, Any]]:
+    """So many variables, each a weight of the first of two sources."""
+    return [{"name": f"layer {layer}", "groups": [f"layers.{layer}"]} for layer in range(dimension)]
+
+
 SETTINGS = {"blocks": PRESETS["bambo-robust"], "single": PRESETS["model-grid"]}
 # How much each variable moves accuracy and tokens: unequal, so that block weights beat single ones.
 FOR_ACCURACY = np.array([0.02, 0.02, 0.05, 0.10, 0.30, 0.30, 0.15, 0.06])

@@ -59,7 +59,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "search": "blocks",
             "iteration": iteration,
             "stop": None,
-            "candidates": [run.add(run.recipe(expand(x, BLOCKS))) for x in points],
+            "candidates": [run.add(run.recipe(expand(x, BLOCKS, {"method": "linear"}))) for x in points],
             "variables": points,
         }
         write_record(proposal_path(folder, iteration), "proposal", proposal)

@@ -88,7 +88,7 @@ def test_the_ends_of_a_search_are_the_end_points(tmp_path: Path) -> None:
     assert instruct == run.source_recipe("instruct")["id"]
     assert thinking == run.source_recipe("thinking")["id"]
     assert run.source_recipe("thinking")["evaluation"]["repeats"] == 4
-    recipe = run.recipe(dict.fromkeys(GROUPS, 0.5))
+    recipe = run.recipe(run.everywhere([0.5, 0.5]))
     assert recipe["id"] == balanced
     assert recipe["evaluation"]["repeats"] == 1
 
@@ -134,10 +134,10 @@ def test_a_grid_asks_for_its_weights(tmp_path: Path) -> None:
 
 def test_recipes_are_written_once(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    [id] = {run.add(run.recipe(dict.fromkeys(GROUPS, 0.5))) for _ in range(2)}
+    [id] = {run.add(run.recipe(run.everywhere([0.5, 0.5]))) for _ in range(2)}
     path = tmp_path / "candidates" / id / "recipe.json"
     before = path.stat().st_mtime_ns
-    run.add(run.recipe(dict.fromkeys(GROUPS, 0.5)))
+    run.add(run.recipe(run.everywhere([0.5, 0.5])))
     assert path.stat().st_mtime_ns == before
 
 

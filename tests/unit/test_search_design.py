@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
-from bambo.search.design import grid, rounded, sobol, warm_start
+from bambo.search.design import grid, sobol, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.stopping import stalled
+from bambo.space import rounded
+from fake_run import SOURCES, VARIABLES
 from hypothesis import given
 from hypothesis import strategies as st
 
 
 def test_warm_start_is_both_ends_the_middle_and_sobol() -> None:
-    X, origins = warm_start(5, 8, seed=0)
+    X, origins = warm_start(VARIABLES["blocks"][:5], SOURCES, 8, seed=0)
     assert X.shape == (8, 5)
     assert origins == ["all-0", "all-1", "balanced"] + ["sobol"] * 5
     assert [set(row) for row in X[:3]] == [{0.0}, {1.0}, {0.5}]
@@ -20,7 +22,7 @@ def test_warm_start_is_both_ends_the_middle_and_sobol() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_warm_start_of_few_points(n: int) -> None:
-    X, origins = warm_start(2, n, seed=0)
+    X, origins = warm_start(VARIABLES["blocks"][:2], SOURCES, n, seed=0)
     assert X.shape == (n, 2)
     assert origins == ["all-0", "all-1", "balanced", "sobol"][:n]
 
@@ -35,7 +37,7 @@ def test_sobol_points_are_balanced_and_follow_the_seed() -> None:
 
 
 def test_grid_has_one_variable() -> None:
-    assert grid([0.1, 0.55]).tolist() == [[0.1], [0.55]]
+    assert grid([0.1, 0.55], VARIABLES["single"]).tolist() == [[0.1], [0.55]]
 
 
 def test_rounding_keeps_points_in_the_unit_cube_and_zero_unsigned() -> None:
@@ -46,7 +48,7 @@ def test_rounding_keeps_points_in_the_unit_cube_and_zero_unsigned() -> None:
 
 def test_presets_have_the_same_keys() -> None:
     assert len({frozenset(settings) for settings in PRESETS.values()}) == 1
-    assert set(PRESETS) == {"bambo-robust", "bambo", "model-grid"}
+    assert set(PRESETS) == {"bambo-robust", "bambo", "layer-wise", "model-grid", "baseline"}
 
 
 def test_stop_rule_asks_for_growth_over_the_last_iterations() -> None:

@@ -11,6 +11,7 @@ from bambo.search import acquisition, ask, surrogate
 from bambo.search.design import sobol, warm_start
 from bambo.search.presets import PRESETS
 from botorch.sampling.pathwise import get_matheron_path_model
+from fake_run import SOURCES, plain
 
 SETTINGS = {**PRESETS["bambo-robust"], "acquisition": "thompson", "restarts": 2, "raw_samples": 32}
 REFERENCE = np.array([-0.1, -0.1])
@@ -35,12 +36,12 @@ def propose(X: np.ndarray, q: int, seed: int = 1, **changes: Any) -> tuple[np.nd
 
 
 def fitted() -> Any:
-    X = warm_start(3, 10, seed=0)[0]
+    X = warm_start(plain(3), SOURCES, 10, seed=0)[0]
     return surrogate.fit(X, toy(X), np.full((10, 2), 1e-4), SETTINGS)
 
 
 def test_draws_have_the_posteriors_mean_and_deviation() -> None:
-    model, fresh = fitted(), warm_start(3, 16, seed=7)[0][3:]
+    model, fresh = fitted(), warm_start(plain(3), SOURCES, 16, seed=7)[0][3:]
     mean, sd = surrogate.posterior(model, fresh)
     with surrogate.seeded(0), torch.no_grad():
         values = get_matheron_path_model(model, torch.Size([1000]))(surrogate.tensor(fresh)).numpy()
@@ -58,7 +59,7 @@ def test_random_directions_measure_the_hypervolume(monkeypatch: pytest.MonkeyPat
 
 
 def test_each_point_is_the_optimum_of_its_draw() -> None:
-    X = warm_start(3, 10, seed=0)[0]
+    X = warm_start(plain(3), SOURCES, 10, seed=0)[0]
     model = fitted()
     points, values = acquisition.maximise(model, X, toy(X), 5, SETTINGS, 1, REFERENCE)
     with surrogate.seeded(1), torch.no_grad():
@@ -70,7 +71,7 @@ def test_each_point_is_the_optimum_of_its_draw() -> None:
 
 
 def test_a_large_batch_is_new_spread_and_the_same_again() -> None:
-    X = warm_start(3, 10, seed=0)[0]
+    X = warm_start(plain(3), SOURCES, 10, seed=0)[0]
     batch, info = propose(X, 40)
     again, same = propose(X, 40)
     assert (batch == again).all()
@@ -82,7 +83,7 @@ def test_a_large_batch_is_new_spread_and_the_same_again() -> None:
 
 
 def test_what_was_taken_is_replaced_by_further_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = warm_start(3, 10, seed=0)[0]
+    X = warm_start(plain(3), SOURCES, 10, seed=0)[0]
     monkeypatch.setattr(acquisition, "maximise", lambda *_: (np.repeat(X[:1], 6, axis=0), np.zeros(6)))
     batch, info = propose(X, 6)
     assert info["replaced"] == 6
@@ -91,6 +92,6 @@ def test_what_was_taken_is_replaced_by_further_draws(monkeypatch: pytest.MonkeyP
 
 
 def test_the_reference_may_be_the_worst_observed() -> None:
-    X = warm_start(3, 10, seed=0)[0]
+    X = warm_start(plain(3), SOURCES, 10, seed=0)[0]
     assert (propose(X, 4)[0] != propose(X, 4, reference="worst")[0]).any()
     assert propose(X, 4, kernel="matern52", lengthscale_prior="none", noise="inferred")[0].shape == (4, 3)

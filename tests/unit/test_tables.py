@@ -39,7 +39,7 @@ def test_one_row_a_proposed_candidate_in_order_and_reference_rows_last(tmp_path)
     assert own["iteration"].tolist() == [0] * 8 + [1] * 4 + [2] * 4
     assert own["origin"].tolist()[:4] == ["instruct", "thinking", "balanced", "sobol"]
     points = [x for proposal in made for x in proposal["variables"]]
-    np.testing.assert_allclose(tables.weights(own), points, atol=5e-7)
+    np.testing.assert_allclose(tables.points(own), points, atol=5e-7)
     assert tables.variable_names(table, "blocks") == [v["name"] for v in VARIABLES["blocks"]]
     reference = table.tail(4)
     assert set(reference["search"]) == {"reference"}
@@ -268,7 +268,7 @@ def test_the_set_of_a_search_has_the_end_points_once():
         rows = tables.members(table, search)
         assert rows["candidate"].is_unique
         assert set(ends) <= set(rows["candidate"])
-        X = dict(zip(rows["candidate"], tables.weights(rows).tolist(), strict=True))
+        X = dict(zip(rows["candidate"], tables.points(rows).tolist(), strict=True))
         assert X[ends["thinking"]] == [1] * dimension
         assert X[ends["instruct"]] == [0] * dimension
 
@@ -311,7 +311,7 @@ def test_found_by_names_the_search_that_proposed(tmp_path):
 def test_surrogates_get_their_own_search_settings_and_noise(tmp_path, monkeypatch):
     seen = []
 
-    def posterior_front(X, Y, variance, settings, reference):
+    def posterior_front(X, Y, variance, stderr, settings, reference):
         seen.append((X, variance))
         return Y, np.sqrt(variance), non_dominated(Y)
 

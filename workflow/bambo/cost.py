@@ -19,7 +19,10 @@ from .disk import size
 from .errors import BadInput
 from .evaluation.data import read_data
 from .files import read_json
+from .methods import METHODS
+from .run import Merge, simplest
 from .smoke import smoke_ids
+from .space import alone
 from .start import RECORD
 
 
@@ -117,18 +120,20 @@ def stages(config: Config) -> dict[str, list[Stage]]:
 
     At most: random points of two searches may agree, and a search may stop early.
     """
-    asked = {0.0, 1.0}  # single weights for the whole model
+    count = len(config.sources)
+    ends = [alone(place, count) for place in range(count)]
+    asked = {_model(config, own, {"method": "linear"}) for own in ends}
     found = {}
     for name in config.searches:
         settings = search_settings(config, name)
         limit = settings["evaluations"] or float("inf")
         if settings["initial"] == "grid":
-            single = set(settings["weights"])
-            initial = len(single - asked)
+            own = [each if isinstance(each, list) else [each, 1 - each] for each in settings["weights"]]
         else:
-            single = {0.0, 0.5, 1.0}
-            initial = len(single - asked) + settings["n_initial"] - len(single)
-        asked |= single
+            own = [*ends, [1 / count] * count]
+        everywhere = {_model(config, weights, settings) for weights in own}  # the same in the whole model
+        initial = len(everywhere - asked) + settings["n_initial"] - len(own)
+        asked |= everywhere
         counts, total = [initial], settings["n_initial"]
         for _ in range(iterations(config, name)):
             counts.append(int(min(settings["batch_size"], limit - total)))
@@ -136,6 +141,18 @@ def stages(config: Config) -> dict[str, list[Stage]]:
         each = config.evaluation.candidates_per_job
         found[name] = [Stage(count, ceil(count / each)) for count in counts]
     return found
+
+
+def _model(config: Config, weights: Sequence[float], settings: Mapping[str, Any]) -> str:
+    """A name of the model with the same weights and parameters everywhere; searched ones are in their middle."""
+    values = {name: settings[name] for name in METHODS[settings["method"]].parameters}
+    middle = {
+        name: (own["min"] + own["max"]) / 2 if isinstance(own, dict) else own for name, own in values.items()
+    }
+    parameters = {name: {"": value} for name, value in middle.items()}
+    merge = Merge({"": weights}, settings["method"], parameters, settings.get("rescale", "papers"))
+    base = config.serves_as_base
+    return str(simplest(merge, None if base is None else list(config.sources).index(base)))
 
 
 # ------------------------------------------------------------------------------------------------- measured

@@ -15,6 +15,7 @@ from .config import (
     check_writable,
     deciding,
     is_hub_id,
+    needs_base,
     run_settings,
     search_settings,
 )
@@ -95,9 +96,12 @@ def check_objectives(config: Config) -> None:
 
 
 def _check_sources(config: Config) -> None:
-    local = [source.model for source in config.sources.values() if not is_hub_id(source.model)]
-    checkpoints = [open_checkpoint(Path(model)) for model in local]
-    check_compatible(checkpoints)
+    paths = [(source.model, source.adapter) for source in config.sources.values()]
+    if config.base is not None and needs_base(config):
+        paths.append((config.base.model, None))
+    local = [each for each in paths if not any(map(is_hub_id, filter(None, each)))]
+    checkpoints = [open_checkpoint(*each) for each in local]
+    check_compatible(checkpoints, config.merge.vocabulary)
     for checkpoint in checkpoints:
         check_blocks(config, checkpoint.layers)
         _check_length(config, checkpoint)

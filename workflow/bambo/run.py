@@ -1,21 +1,65 @@
-"""What all candidates of one run share, and how weights become a candidate's recipe."""
+"""What all candidates of one run share, and how a merge becomes a candidate's recipe."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .candidate.folder import read_scores
-from .config import Config, evaluation_identity, hub_data
+from .config import Config, evaluation_identity, hub_data, needs_base
+from .errors import BadInput
 from .files import content_hash, read_json, write_json
+from .methods import METHODS
 from .recipe import make_recipe, write_recipe
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One way to merge a run's sources.
+
+    weights: tensor group -> one weight a source; parameters: the method's, name -> group -> value; rescale: as in
+    recipes.
+    """
+
+    weights: Mapping[str, Sequence[float]]
+    method: str = "linear"
+    parameters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rescale: str = "papers"
+
+    @property
+    def only_source(self) -> int | None:
+        """Place of the source that has all weight in every group; None where there is none."""
+        rows = {tuple(own) for own in self.weights.values()}
+        first = next(iter(rows))
+        alone = len(rows) == 1 and sorted(first) == [0] * (len(first) - 1) + [1]
+        return first.index(1) if alone else None
+
+
+def simplest(merge: Merge, base_source: int | None) -> Merge:
+    """A merge that gives the same model by the plainest method, so that one model is one candidate.
+
+    base_source: place of the source that is the base. With weights that add up to 1:
+    - Task arithmetic with lambda 1 is linear: the base cancels out.
+    - All weight on one source gives that source, under linear, slerp, and task arithmetic with lambda 1.
+    - All weight on the base gives the base under every method: no task vector is added to it.
+    """
+    plain = not METHODS[merge.method].task_vectors or (
+        merge.method == "task_arithmetic" and set(merge.parameters["lambda"].values()) == {1}
+    )
+    only = merge.only_source
+    if (plain and (only is not None or merge.method != "slerp")) or (
+        only is not None and only == base_source
+    ):
+        return Merge(merge.weights)
+    return merge
 
 
 @dataclass(frozen=True)
 class Run:
     """The sources, files and evaluation that every recipe of a run names.
 
-    sources: name -> {path, fingerprint, sample}, in the config's order; the first one's weight is what is searched.
+    sources: name -> {path, fingerprint, sample} and, of an adapter, its folder, in the config's order. base: a record
+    like a source's; None where no method needs one, or the last source serves as one. seed: of random masks.
     """
 
     folder: Path
@@ -24,42 +68,72 @@ class Run:
     files_from: str
     evaluation: dict[str, Any]
     end_point_evaluation: dict[str, Any]
+    base: dict[str, str] | None = None
+    seed: int = 0
+    vocabulary: str = "exact"
 
     @classmethod
     def open(cls, config: Config) -> "Run":
-        """Read sources/*.json and benchmarks/*.json of the config's run; hashes the user's benchmark files."""
+        """Read sources/*.json, base.json and benchmarks/*.json of the config's run; hashes the user's benchmark files.
+
+        BadInput where the base is a source, and the config does not say so.
+        """
         folder = config.folder
         records = {name: read_json(folder / "sources" / f"{name}.json") for name in config.sources}
+        sources = {name: _source(record) for name, record in records.items()}
         return cls(
             folder=folder,
-            sources={
-                name: {key: record[key] for key in ("path", "fingerprint", "sample")}
-                for name, record in records.items()
-            },
-            groups=next(iter(records.values()))["groups"],
+            sources=sources,
+            groups=records[config.files_from]["groups"],
             files_from=config.files_from,
             evaluation=_with_data(evaluation_identity(config, end_point=False), hub_data(config)),
             end_point_evaluation=_with_data(evaluation_identity(config, end_point=True), hub_data(config)),
+            base=_base(config, sources) if needs_base(config) else None,
+            seed=config.merge.seed,
+            vocabulary=config.merge.vocabulary,
         )
 
-    def recipe(self, weights: Mapping[str, float], files_from: str | None = None) -> dict[str, Any]:
-        """Recipe of the merge with these weights of the first source, one a tensor group.
+    @property
+    def base_source(self) -> int | None:
+        """Place of the source that is the base, the last one where there is no base; None where it is another model."""
+        if self.base is None:
+            return len(self.sources) - 1
+        fingerprints = [source["fingerprint"] for source in self.sources.values()]
+        base = self.base["fingerprint"]
+        return fingerprints.index(base) if base in fingerprints else None
 
-        Where all weights are 0 or all are 1 the candidate is an end point, which is evaluated with more repeats:
-        every objective is normalised by it.
+    def recipe(self, merge: Merge, files_from: str | None = None) -> dict[str, Any]:
+        """Recipe of a merge, by the simplest method that gives the same model.
+
+        One source alone is an end point, which is evaluated with more repeats: every objective is normalised by it.
         """
-        is_end_point = len(set(weights.values())) == 1 and set(weights.values()) <= {0.0, 1.0}
+        merge = simplest(merge, self.base_source)
+        method, options = METHODS[merge.method], dict[str, Any]()
+        if method.random:
+            options["seed"] = self.seed
+            if merge.rescale != "papers":
+                options["rescale"] = merge.rescale
+        if self.vocabulary != "exact":
+            options["vocabulary"] = self.vocabulary
+        is_end_point = merge.method == "linear" and merge.only_source is not None
         return make_recipe(
-            weights={group: [weights[group], 1 - weights[group]] for group in self.groups},
+            weights={group: merge.weights[group] for group in self.groups},
             sources=self.sources,
             files_from=files_from or self.files_from,
             evaluation=self.end_point_evaluation if is_end_point else self.evaluation,
+            method=merge.method,
+            base=self.base if method.task_vectors else None,
+            parameters=merge.parameters,
+            options=options,
         )
 
     def source_recipe(self, name: str, files_from: str | None = None) -> dict[str, Any]:
         """Recipe of one source alone."""
-        weight = float(name == next(iter(self.sources)))
-        return self.recipe(dict.fromkeys(self.groups, weight), files_from)
+        return self.recipe(self.everywhere([float(name == other) for other in self.sources]), files_from)
+
+    def everywhere(self, weights: Sequence[float]) -> Merge:
+        """The linear merge with the same weights, one a source, in every group."""
+        return Merge(dict.fromkeys(self.groups, weights))
 
     def add(self, recipe: dict[str, Any]) -> str:
         """Write candidates/<id>/recipe.json unless it is there; returns the id."""
@@ -77,6 +151,19 @@ class Run:
     def scores(self, id: str) -> dict[str, Any]:
         """scores.json of a candidate; BadInput where it is missing or damaged."""
         return read_scores(self.folder / "candidates" / id)
+
+
+def _source(record: Mapping[str, Any]) -> dict[str, str]:
+    keys = ("path", "fingerprint", "sample", "adapter")
+    return {key: record[key] for key in keys if record.get(key) is not None}
+
+
+def _base(config: Config, sources: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
+    record = _source(read_json(config.folder / "base.json"))
+    for name, source in sources.items():
+        if source["fingerprint"] == record["fingerprint"] and name != config.serves_as_base:
+            raise BadInput(f"base.model: the same model as that of sources.{name}; give both the same model")
+    return None if config.serves_as_base == list(sources)[-1] else record
 
 
 def _with_data(evaluation: dict[str, Any], data: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

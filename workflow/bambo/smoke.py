@@ -1,4 +1,4 @@
-"""A look before the leap: both sources and their middle on a few questions of every benchmark.
+"""A look before the leap: each source and their balance on a few questions of every benchmark.
 
 They are candidates like any others, of ids of their own, since their recipes ask fewer questions.
 """
@@ -14,7 +14,7 @@ from .run import Run
 
 CANDIDATES = "smoke/candidates.json"
 QUESTIONS = 4  # of every benchmark, answered once
-BALANCED = "balanced"  # the model with all weights 1/2
+BALANCED = "balanced"  # the linear merge with equal weights
 
 
 def write_smoke(run: Run) -> dict[str, str]:
@@ -22,7 +22,7 @@ def write_smoke(run: Run) -> dict[str, str]:
     asked = few(run.evaluation)
     small = replace(run, evaluation=asked, end_point_evaluation=asked)
     recipes = {name: small.source_recipe(name) for name in run.sources}
-    recipes[BALANCED] = small.recipe(dict.fromkeys(run.groups, 0.5))
+    recipes[BALANCED] = small.recipe(run.everywhere([1 / len(run.sources)] * len(run.sources)))
     return {name: small.add(recipe) for name, recipe in recipes.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__
 from .candidate.lease import Held, hold, holder
-from .config import Config
+from .config import Config, base_notes
 from .disk import Space
 from .errors import BadInput
 from .evaluation.loading import check_installed
@@ -63,7 +63,7 @@ def note_if_at_work(folder: Path) -> None:
 
 
 def notes(config: Config, gpus: int | None, space: Space | None) -> list[str]:
-    """What a user should know of the machine. gpus: those of this machine, None where a scheduler assigns them."""
+    """What a user should know of machine and methods. gpus: of this machine, None where a scheduler assigns them."""
     said = []
     if gpus == 0 and config.evaluation.device == "auto" and config.resources.evaluate.gpu > 0:
         said.append("no GPU here: evaluating on the CPU")
@@ -71,6 +71,8 @@ def notes(config: Config, gpus: int | None, space: Space | None) -> list[str]:
         said.append("evaluation.engine: simulated: all scores of this run are made up")
     if space is not None:
         said.append(str(space))
+    said += base_notes(config).values()
+    said += [f"searches.{name}: left out: {reason}" for name, reason in config.left_out.items()]
     return said
 
 

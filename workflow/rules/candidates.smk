@@ -23,6 +23,7 @@ rule merge:
         # Held by merge and evaluate alike, and evaluate goes first, so that few models wait on the disk.
         model=1,
         merging=1,
+        gpu=int(CONFIG.merge.device == "cuda"),
         attempt=this_attempt,
         mem_mb=grown(CONFIG.resources.merge, "mem_mb"),
         runtime=grown(CONFIG.resources.merge, "runtime"),
@@ -30,10 +31,10 @@ rule merge:
         python=PYTHON,
         folder=lambda wildcards, output: Path(output[0]).parent,
         retries=CONFIG.retries,
-        in_place=IN_PLACE,
+        options=merge_options(),
     shell:
         "{params.python} -m bambo.candidate merge {params.folder} --threads {threads}"
-        " --attempt {resources.attempt} --retries {params.retries} {params.in_place} > {log} 2>&1"
+        " --attempt {resources.attempt} --retries {params.retries} {params.options} > {log} 2>&1"
 
 
 rule evaluate:

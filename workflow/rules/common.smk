@@ -24,6 +24,9 @@ from bambo.records import read_record
 with plain_errors():
     CONFIG = bambo.config.load(config)
 RUN = str(CONFIG.folder)
+# What every recipe names: the sources and, for methods on task vectors, the base.
+MODELS = [f"{RUN}/sources/{name}.json" for name in CONFIG.sources]
+MODELS += [f"{RUN}/base.json"] if bambo.config.needs_base(CONFIG) else []
 
 if workflow.is_main_process:
     from bambo import start
@@ -156,12 +159,16 @@ def engine_options():
     options += [f"--batch-size {evaluation.batch_size} --memory-share {evaluation.memory_share}"]
     if evaluation.model_length is not None:
         options += [f"--model-length {evaluation.model_length}"]
-    if workflow.is_main_process:
-        # A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
-        options += ["--lock-gpus"]
-    return " ".join(options + [IN_PLACE])
+    return " ".join([*options, LOCK_GPUS, IN_PLACE])
 
 
+def merge_options():
+    """Where a merge is made, as options of its command."""
+    return f"--device {CONFIG.merge.device} {LOCK_GPUS} {IN_PLACE}"
+
+
+# A cluster's scheduler assigns GPUs itself; its jobs are processes of their own.
+LOCK_GPUS = "--lock-gpus" if workflow.is_main_process else ""
 IN_PLACE = "" if CONFIG.merge.materialize else "--in-place"
 
 

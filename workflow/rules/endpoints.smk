@@ -1,6 +1,6 @@
 # The end points: every source alone. They say what 0 and 1 of every objective mean (Eq. 2).
 #
-# REQUIRED INPUTS  sources/<name>.json, benchmarks/<name>.json, the end points' scores
+# REQUIRED INPUTS  sources/<name>.json, base.json, benchmarks/<name>.json, the end points' scores
 # OUTPUTS          endpoints/candidates.json      ids of the sources, with the run's files and with their own
 #                  endpoints/normalisation.json   expert and base score of every benchmark, their gap and its error
 
@@ -8,7 +8,7 @@
 checkpoint endpoints:
     """Write the recipes of the pure sources."""
     input:
-        expand(f"{RUN}/sources/{{source}}.json", source=CONFIG.sources),
+        MODELS,
         expand(f"{RUN}/benchmarks/{{name}}.json", name=bambo.config.hub_benchmarks(CONFIG)),
     output:
         update(f"{RUN}/endpoints/candidates.json"),

@@ -18,6 +18,9 @@ rule differences:
     resources:
         mem_mb=CONFIG.resources.merge.mem_mb,
         runtime=CONFIG.resources.merge.runtime,
+    params:
+        vocabulary=CONFIG.merge.vocabulary,
+        files_from=CONFIG.files_from,
     script:
         "../scripts/differences.py"
 

@@ -1,14 +1,14 @@
-# A look before the leap: three models, four questions a benchmark. Nothing here runs unless the target `smoke` is asked for.
+# A look before the leap: few models, four questions a benchmark. Nothing here runs unless the target `smoke` is asked for.
 #
-# REQUIRED INPUTS  sources/<name>.json, benchmarks/<name>.json, the candidates' scores
-# OUTPUTS          smoke/candidates.json   ids of both sources and their middle, asked few questions
+# REQUIRED INPUTS  sources/<name>.json, base.json, benchmarks/<name>.json, the candidates' scores
+# OUTPUTS          smoke/candidates.json   ids of the sources and their balance, asked few questions
 #                  smoke/report.txt        texts, scores, what looks wrong, and what the whole run takes
 
 
 checkpoint smoke_candidates:
     """Write the recipes of a smoke run."""
     input:
-        expand(f"{RUN}/sources/{{source}}.json", source=CONFIG.sources),
+        MODELS,
         expand(f"{RUN}/benchmarks/{{name}}.json", name=bambo.config.hub_benchmarks(CONFIG)),
     output:
         update(f"{RUN}/smoke/candidates.json"),

@@ -1,11 +1,12 @@
 # What the user reads: tables and figures of all searches of the run.
 #
 # REQUIRED INPUTS  search/<search>/complete-<iterations>, partition/, endpoints/
-# OUTPUTS          tables/{observations,pareto,hypervolume,selection}, figures/*.svg
+# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,selection}, figures/*.svg
 
+TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "selection"]
 TABLES = expand(
     f"{RUN}/tables/{{name}}",
-    name=["observations.parquet", "observations.csv", "pareto.csv", "hypervolume.csv", "selection.csv"],
+    name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
 )
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=["partition", "objectives", "progress", "weights"])
 

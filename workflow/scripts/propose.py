@@ -23,7 +23,7 @@ def decided(path: Path) -> bool:
     return True
 
 
-def restore_recipes(config, proposal, variables):
+def restore_recipes(config, proposal, variables, settings):
     """Write the recipes and jobs that are missing: no rule makes them."""
     recipes = [config.folder / "candidates" / id / "recipe.json" for id in proposal["candidates"]]
     jobs = [config.folder / "jobs" / f"{name}.json" for name in proposal["jobs"]]
@@ -31,7 +31,7 @@ def restore_recipes(config, proposal, variables):
         return
     run = Run.open(config)
     for point in proposal["variables"]:
-        run.add(run.recipe(expand(point, read_json(variables)["variables"])))
+        run.add(run.recipe(expand(point, variables, settings)))
     for ids in proposal["jobs"].values():
         run.add_job(ids)
 
@@ -40,9 +40,10 @@ with job(snakemake.log[0]):
     config = load(snakemake.config)
     search, iteration = snakemake.wildcards.search, int(snakemake.wildcards.iteration)
     settings = search_settings(config, search)
+    variables = read_json(snakemake.input.variables)["variables"]
     output = Path(snakemake.output[0])
     if output.exists() and decided(output):
-        restore_recipes(config, read_record(output, "proposal"), snakemake.input.variables)
+        restore_recipes(config, read_record(output, "proposal"), variables, settings)
         os.utime(output)
     else:
         # Here, not above: a decision that was made is emitted in a tenth of the time that these take to import.
@@ -58,7 +59,7 @@ with job(snakemake.log[0]):
             iteration,
             settings=settings,
             settings_hash=settings_hash(deciding(config, search)),
-            variables=read_json(snakemake.input.variables)["variables"],
+            variables=variables,
             normalisation=read_json(snakemake.input.normalisation),
             reference=config.reference_point,
             candidates_per_job=config.evaluation.candidates_per_job,

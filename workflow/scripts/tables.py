@@ -18,7 +18,16 @@ with job(snakemake.log[0]):
     tables.check_scored(run, {name: iterations(config, name) for name in config.searches})
     observations = tables.observations(run)
     settings = {name: search_settings(config, name) for name in config.searches}
-    pareto = tables.pareto(run, observations, settings, config.reference_point)
+    base = config.serves_as_base
+    pareto = tables.pareto(
+        run,
+        observations,
+        settings,
+        config.reference_point,
+        base_source=None if base is None else list(config.sources).index(base),
+    )
+    hypervolume = tables.hypervolume(observations, config.reference_point)
+    comparison = tables.comparison(observations, pareto, hypervolume, settings, config.left_out)
     selection = tables.selection(
         observations,
         pareto,
@@ -31,5 +40,6 @@ with job(snakemake.log[0]):
     )
     tables.write(folder / "observations", observations, parquet=True)
     tables.write(folder / "pareto", pareto)
-    tables.write(folder / "hypervolume", tables.hypervolume(observations, config.reference_point))
+    tables.write(folder / "hypervolume", hypervolume)
+    tables.write(folder / "comparison", comparison)
     tables.write(folder / "selection", selection)

@@ -1,18 +1,21 @@
 """The variables of one search, and the settings that the search is tied to from now on."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
-from bambo.config import deciding, load, search_settings
+from bambo.config import base_notes, deciding, load, search_settings
 from bambo.files import write_json
 from bambo.jobs import job
-from bambo.space import variables
+from bambo.space import parts, variables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
     search = snakemake.wildcards.search
     settings = search_settings(config, search)
-    found = variables(
+    if search in (notes := base_notes(config)):
+        logging.warning(notes[search])
+    found = parts(
         pd.read_parquet(snakemake.input[0]),
         n_blocks=settings["n_blocks"],
         strategy=settings["strategy"],
@@ -22,7 +25,7 @@ with job(snakemake.log[0]):
     record = {
         "strategy": settings["strategy"],
         "n_blocks": settings["n_blocks"],
-        "variables": found,
+        "variables": variables(found, list(config.sources), settings),
         "settings": deciding(config, search),
     }
     write_json(Path(snakemake.output[0]), record)

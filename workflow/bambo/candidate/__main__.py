@@ -27,13 +27,13 @@ def main() -> None:
         command.add_argument("--attempt", type=int, default=1, help="counted from 1")
         command.add_argument("--retries", type=int, default=0, help="attempts after a first one that failed")
         command.add_argument("--in-place", action="store_true", help="merge into the engine, without a file")
-        if step == "evaluate":
+        command.add_argument("--lock-gpus", action="store_true", help="hold GPUs: no scheduler assigns any")
+        if step == "merge":
+            command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        else:
             command.add_argument("--on-failure", choices=("stop", "continue"), default="stop")
             command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
             command.add_argument("--gpus", type=int, default=0, help="GPUs to take")
-            command.add_argument(
-                "--lock-gpus", action="store_true", help="hold them: no scheduler assigns any"
-            )
             command.add_argument("--batch-size", type=int, default=32, help="prompts at work together")
             command.add_argument("--memory-share", type=float, default=0.9, help="of the GPU's memory")
             command.add_argument(
@@ -43,8 +43,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with plain_errors():
         if given.step == "merge":
+            policy = Policy(given.attempt, given.retries, "stop")
             for folder in given.folders:
-                merge(folder, Policy(given.attempt, given.retries, "stop"), given.threads, given.in_place)
+                merge(folder, policy, given.threads, given.in_place, given.device, given.lock_gpus)
         else:
             os.environ.setdefault("TQDM_DISABLE", "1")
             logging.getLogger("lm_eval").setLevel(logging.ERROR)

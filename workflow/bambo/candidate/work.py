@@ -43,10 +43,17 @@ class Policy:
         return self.attempt > self.retries + 1
 
 
-def merge(folder: Path, policy: Policy, threads: int, in_place: bool = False) -> None:
+def merge(
+    folder: Path,
+    policy: Policy,
+    threads: int,
+    in_place: bool = False,
+    device: str = "cpu",
+    lock: bool = False,
+) -> None:
     """Make the candidate's model, unless it is there, or not needed (any more); then its mark for Snakemake.
 
-    in_place: its evaluation merges straight into the loaded engine.
+    in_place: its evaluation merges straight into the loaded engine. lock: no scheduler assigns the GPU of "cuda".
     """
     recipe = read_recipe(folder / "recipe.json")
     with hold(folder):
@@ -56,8 +63,14 @@ def merge(folder: Path, policy: Policy, threads: int, in_place: bool = False) ->
             if policy.exhausted:
                 _end_on_bad_input(attempts)  # else the evaluation records what happened
             elif recipe["evaluation"]["engine"] != SIMULATED and not in_place:
-                with _attempt(attempts, policy, "merge"):
-                    _model(folder, recipe, threads)
+                machine = Machine(device, gpus=int(device == "cuda"))
+                with _attempt(attempts, policy, "merge"), _gpus(machine, lock) as found:
+                    if machine.gpus and not found:
+                        raise BadInput(
+                            "merge.device: cuda, but no GPU can be used here; set cpu, or see nvidia-smi and "
+                            f"{devices.VISIBLE}"
+                        )
+                    _model(folder, recipe, threads, device)
         (folder / MERGED).touch()
 
 
@@ -115,7 +128,7 @@ def evaluate_together(
             started = time.perf_counter(), time.process_time()
 
 
-def _model(folder: Path, recipe: dict[str, Any], threads: int) -> Path:
+def _model(folder: Path, recipe: dict[str, Any], threads: int, device: str = "cpu") -> Path:
     from ..merging import merge as merge_recipe
 
     for name in (MODEL, SAMPLES, SCORES):  # of attempts that were killed
@@ -123,8 +136,13 @@ def _model(folder: Path, recipe: dict[str, Any], threads: int) -> Path:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     model = folder / MODEL
     if not model.exists():
-        merge_recipe(recipe, model, threads=threads)
+        merge_recipe(recipe, model, threads=threads, device=device, cache=_statistics(folder))
     return model
+
+
+def _statistics(folder: Path) -> Path:
+    """Where statistics of the sources are kept, for all candidates of the run."""
+    return folder.parent.parent / "sources" / "statistics"
 
 
 def _score(
@@ -163,23 +181,24 @@ class Loaded:
         from ..evaluation import evaluate as score
 
         if self.in_place:
-            engine = self._merged_into(recipe, machine)
+            engine = self._merged_into(recipe, machine, _statistics(folder))
         else:
             engine = self._load(recipe, _model(folder, recipe, machine.threads), machine)
         score(recipe, engine, folder, machine=machine, started=started)
 
-    def _merged_into(self, recipe: dict[str, Any], machine: Machine) -> Engine:
+    def _merged_into(self, recipe: dict[str, Any], machine: Machine, statistics: Path) -> Engine:
         from ..merging import merged_tensors, open_sources
 
         settings = {key: recipe["evaluation"].get(key) for key in ("engine", "dtype", "server")}
         kind = {"sources": recipe["sources"], "files_from": recipe["files_from"], **settings}
+        kind |= {"base": recipe.get("base"), "vocabulary": recipe.get("options", {}).get("vocabulary")}
         if self.engine is None or self.sources is None or kind != self.kind:
             self.close()
             self.sources = open_sources(recipe)
             self._load(recipe, Path(recipe["sources"][recipe["files_from"]]["path"]), machine)
             self.kind = kind
         assert self.engine is not None
-        self.engine.load_weights(merged_tensors(recipe, self.sources, machine.threads))
+        self.engine.load_weights(merged_tensors(recipe, self.sources, machine.threads, cache=statistics))
         return self.engine
 
     def _load(self, recipe: dict[str, Any], model: Path, machine: Machine) -> Engine:

@@ -11,16 +11,19 @@ from .identity import (
     hub_benchmarks,
     hub_data,
     iterations,
+    needs_base,
     run_settings,
     search_settings,
     settings_hash,
 )
 from .loading import load
+from .methods import base_notes
 from .models import Config
 from .surroundings import check_blocks, check_paths, check_writable, is_hub_id, nearest_folder, source_files
 
 __all__ = [
     "Config",
+    "base_notes",
     "changed_keys",
     "check_blocks",
     "check_paths",
@@ -34,6 +37,7 @@ __all__ = [
     "iterations",
     "load",
     "nearest_folder",
+    "needs_base",
     "run_settings",
     "search_settings",
     "settings_hash",

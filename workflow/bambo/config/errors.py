@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import BadInput
-from .schema import Key, characters, counted, expectation, named_entries, node_at, resolved
+from .schema import Key, characters, counted, expectation, named_entries, node_at, resolved, settled
 
 Location = tuple[Key, ...]
 Problem = tuple[Location, str]  # where; and what was found, what was expected, what to do
@@ -24,24 +24,31 @@ def bad_input(problems: Iterable[Problem], given: Any) -> BadInput:
     return BadInput(one_line(f"{dotted(location)}: {text}{count}"))
 
 
-def schema_problems(error: ValidationError) -> Iterator[Problem]:
+def schema_problems(error: ValidationError, given: Any) -> Iterable[Problem]:
     """Pydantic's findings, in our words: the schema says what was expected."""
-    for finding in error.errors(include_url=False, include_context=False):
-        location, value = finding["loc"], finding["input"]
-        match finding["type"]:
-            case "extra_forbidden" | "invalid_key":
-                known = list(resolved(node_at(location[:-1]))["properties"])
-                yield location, f"unknown key{nearest(location[-1], known)}"
-            case "missing":
-                expected = expectation(node_at(location))
-                yield location, f"missing, expected {expected}; add it (see config/README.md)"
-            case _ if location[-1:] == (NAME_OF_ENTRY,):
-                pattern, _ = named_entries(resolved(node_at(location[:-2])))
-                yield location[:-1], f"found {found(value)} as a name, expected text{characters(pattern)}"
-            case _:
-                node = node_at(location)
-                choice = f"; did you mean {near}?" if (near := _near(value, _choices(node))) else ""
-                yield location, f"found {found(value)}, expected {expectation(node)}{choice}"
+    findings = error.errors(include_url=False, include_context=False)
+    # As keys, since what fits none of several options is found once for each of them.
+    return dict.fromkeys(problem for each in findings for problem in _problem(each, given))
+
+
+def _problem(finding: Any, given: Any) -> Iterator[Problem]:
+    location, value = settled(finding["loc"], given), finding["input"]
+    if location is None:
+        return
+    match finding["type"]:
+        case "extra_forbidden" | "invalid_key":
+            known = list(resolved(node_at(location[:-1]), "object")["properties"])
+            yield location, f"unknown key{nearest(location[-1], known)}"
+        case "missing":
+            expected = expectation(node_at(location))
+            yield location, f"missing, expected {expected}; add it (see config/README.md)"
+        case _ if location[-1:] == (NAME_OF_ENTRY,):
+            pattern, _ = named_entries(resolved(node_at(location[:-2])))
+            yield location[:-1], f"found {found(value)} as a name, expected text{characters(pattern)}"
+        case _:
+            node = node_at(location)
+            choice = f"; did you mean {near}?" if (near := _near(value, _choices(node))) else ""
+            yield location, f"found {found(value)}, expected {expectation(node)}{choice}"
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

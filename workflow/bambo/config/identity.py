@@ -8,9 +8,11 @@ from ..errors import BadInput
 from ..evaluation.data import data_hash
 from ..evaluation.tasks import READING, task_hash
 from ..files import content_hash, read_json
+from ..methods import METHODS, PARAMETERS
 from ..objectives import depends_on_device
 from .errors import one_line, shown
-from .models import IDENTITY, Config, Evaluation
+from .methods import grid_weights
+from .models import IDENTITY, Config, Evaluation, Source, Span
 
 # May change within a run: they say when a search ends, not what it proposes.
 BUDGET = ("iterations", "evaluations", "stop")
@@ -20,9 +22,16 @@ def search_settings(config: Config, search: str) -> dict[str, Any]:
     """Settings of a search with all keys filled: its own, its preset's, and those of `blocks`.
 
     `strategy` says how to cut at every granularity ("layer" and "model" are strategies, too); `n_blocks` is
-    None where that leaves no choice, `n_initial` the number of weights of a grid.
+    None where that leaves no choice, `n_initial` the number of weights of a grid. Of parameters and `rescale` there
+    are those that the method has; a parameter is a number, or {"min", "max"} where it is searched.
     """
-    settings = config.searches[search].model_dump(exclude={"preset"})
+    own = config.searches[search]
+    unused = {"preset", "without_base", *PARAMETERS}
+    if not METHODS[own.method].random:
+        unused.add("rescale")
+    settings = {key: value for key, value in own.model_dump(by_alias=True).items() if key not in unused}
+    for name, value in own.parameters.items():
+        settings[name] = value.model_dump() if isinstance(value, Span) else float(value)
     if settings["granularity"] != "block":
         settings["strategy"] = settings["granularity"]
     elif settings["strategy"] is None:
@@ -32,6 +41,7 @@ def search_settings(config: Config, search: str) -> dict[str, Any]:
     elif settings["n_blocks"] is None:
         settings["n_blocks"] = config.blocks.n_blocks
     if settings["initial"] == "grid":
+        settings["weights"] = grid_weights(own)
         settings["n_initial"] = len(settings["weights"])
     else:
         settings["weights"] = None
@@ -82,6 +92,12 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
     return settings
 
 
+def needs_base(config: Config) -> bool:
+    """Whether a search's method works on task vectors, and a base is set for them."""
+    methods = [METHODS[search.method] for search in config.searches.values()]
+    return config.base is not None and any(method.task_vectors for method in methods)
+
+
 def hub_benchmarks(config: Config) -> list[str]:
     """Benchmarks whose data a job of the run downloads: those without data of the user, where a model is asked."""
     if config.evaluation.engine == "simulated":
@@ -120,10 +136,17 @@ def run_settings(config: Config) -> dict[str, Any]:
         task.pop("data", None)
     if config.evaluation.sampling.do_sample:
         evaluation["end_point_repeats"] = config.evaluation.end_point_repeats
-    sources = {name: source.model_dump() for name, source in config.sources.items()}
+    sources = {name: _record(source) for name, source in config.sources.items()}
     tables = {"sources": sources, "files_from": config.files_from, "evaluation": evaluation}
+    if config.merge.vocabulary != "exact":
+        tables["merge"] = {"vocabulary": config.merge.vocabulary}
     # The order of the sources counts: weights are the first one's.
     return {"sources": list(config.sources)} | _flat(tables)
+
+
+def _record(source: Source) -> dict[str, Any]:
+    """A source's keys; without an adapter there is nothing to say of one."""
+    return {key: value for key, value in source.model_dump().items() if key != "adapter" or value is not None}
 
 
 def deciding(config: Config, search: str) -> dict[str, Any]:
@@ -142,6 +165,11 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
         tables["reference_point"] = config.reference_point
     if measuring := _measuring(config):
         tables["evaluation"] = measuring
+    method = METHODS[settings["method"]]
+    if method.task_vectors and config.base is not None:
+        tables["base"] = config.base.model_dump()
+    if method.random:
+        tables["merge"] = {"seed": config.merge.seed}
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
 
 

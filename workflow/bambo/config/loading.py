@@ -5,15 +5,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..methods import PARAMETERS
 from ..objectives import METRICS
 from .errors import Location, Problem, bad_input, found, nearest, schema_problems
+from .methods import check_method, grid_weights, weightless
 from .models import Config, Objective, Search
 
 # Names that the tables use themselves, beside those of metrics: columns beside objectives, rows beside searches.
 COLUMNS = {
     *["search", "iteration", "candidate", "origin", "variables", "seconds", "status", "failure", "reason"],
     *["warning", "front", "found_by", "name", "preference", "evaluations", "hypervolume", "front_size"],
-    *["reference_point", "export"],
+    *["reference_point", "export", "method", "granularity", "union_front"],
 }
 ROWS = {"reference", "all"}
 
@@ -26,7 +28,7 @@ def load(given: Any) -> Config:
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
-        raise bad_input(schema_problems(error), given) from None
+        raise bad_input(schema_problems(error, given), given) from None
     problems = [
         *_sources(config),
         *_objectives(config),
@@ -34,24 +36,34 @@ def load(given: Any) -> Config:
         *_sampling(config),
         *_device(config),
         *_engine(config),
+        *_merge(config),
     ]
+    kept = {}
     for name, search in config.searches.items():
-        problems += _search(name, search, set(given["searches"][name]))
+        problems += _search(name, search, set(given["searches"][name]), config)
+        reason = weightless(config, search)
+        if reason is None:
+            kept[name] = search
+        elif search.without_base == "leave-out":
+            config.left_out[name] = reason
+        else:
+            text = "set base to the model that the sources were trained from, or without_base: leave-out"
+            problems.append((("searches", name, "method"), f"found {search.method}, but {reason}; {text}"))
+    if not kept and not problems:
+        problems.append((("searches",), "all are left out for want of a base; set base, or add another"))
     if problems:
         raise bad_input(problems, given)
-    return config
+    return config.model_copy(update={"searches": kept})
 
 
 def _sources(config: Config) -> Iterator[Problem]:
     names = list(config.sources)
-    first, second = list(config.sources.values())[:2]
-    if len(names) > 2:
-        text = (
-            f"found {len(names)} ({', '.join(names)}), expected 2, since one weight a block mixes two models"
-        )
-        yield ("sources",), f"{text}; remove the others"
-    if first == second:
-        yield ("sources", names[1]), f"found the model of sources.{names[0]} again, expected another"
+    for place, name in enumerate(names):
+        for before in names[:place]:
+            if config.sources[name] == config.sources[before]:
+                yield ("sources", name), f"found the model of sources.{before} again, expected another"
+        if len(names) > 2 and name in PARAMETERS:
+            yield ("sources", name), "a variable may be called so; give the source another name"
     if config.files_from not in names:
         yield (
             ("files_from",),
@@ -167,13 +179,24 @@ def _engine(config: Config) -> Iterator[Problem]:
         yield ("evaluation", "candidates_per_job"), f"{text}; set merge.materialize: false"
 
 
-def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:
+def _merge(config: Config) -> Iterator[Problem]:
+    if config.merge.device == "cuda" and not config.merge.materialize:
+        yield ("merge", "device"), "found cuda, of no use with materialize: false; remove it"
+
+
+def _search(name: str, search: Search, given: set[str], config: Config) -> Iterator[Problem]:
     """Problems of one search; `given` are the keys that its preset does not give."""
-    place = ("searches", name)
+    place, sources = ("searches", name), len(config.sources)
     if name in ROWS:
         yield place, "the tables have rows of this name; give the search another"
-    for key, text in [*_initial(search, given), *_budget(search)]:
+    for key, text in [
+        *check_method(search, sources),
+        *_initial(search, given, sources),
+        *_budget(search),
+    ]:
         yield (*place, key), text
+    for i, text in _weights(search, sources):
+        yield (*place, "weights", i), text
     for key in {"n_blocks", "strategy"} & given:
         if search.granularity != "block" and getattr(search, key) is not None:
             text = f"of no use with granularity: {search.granularity}, which has no blocks; remove it"
@@ -183,27 +206,42 @@ def _search(name: str, search: Search, given: set[str]) -> Iterator[Problem]:
         yield (*place, "raw_samples"), text
 
 
-def _initial(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
+def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[str, str]]:
     if search.initial == "grid":
         if search.weights is None:
             yield "weights", "missing, expected a list of weights for initial: grid; add it"
+        elif isinstance(search.weights, int) and sources > 2:
+            text = f"found {search.weights}, expected a list of lists, each of {sources} weights with sum 1"
+            yield "weights", f"{text}; write them out"
         if search.granularity != "model":
             text = f"found grid with granularity: {search.granularity}, expected granularity: model"
-            yield "initial", f"{text}, since a grid has one weight for the whole model"
+            yield "initial", f"{text}, since a grid has the same weights for the whole model"
         if "n_initial" in given:
             yield "n_initial", "of no use with initial: grid, which evaluates its weights; remove it"
         return
-    if search.n_initial < 3:
-        text = f"found {search.n_initial}, expected at least 3 for both sources and their balance"
+    if search.n_initial < sources + 1:
+        text = f"found {search.n_initial}, expected at least {sources + 1} for the {sources} sources and their balance"
         yield "n_initial", f"{text}; raise it"
     if "weights" in given and search.weights is not None:
         yield "weights", "of no use with initial: warm-start; remove it or set initial: grid"
 
 
+def _weights(search: Search, sources: int) -> Iterator[tuple[int, str]]:
+    """What is wrong with which of a grid's weights."""
+    if search.initial != "grid" or not isinstance(search.weights, list):
+        return
+    for i, own in enumerate(search.weights):
+        if sources == 2:
+            if isinstance(own, list):
+                yield i, f"found {found(own)}, expected a number, the first source's weight; correct it"
+        elif not isinstance(own, list) or len(own) != sources or abs(sum(own) - 1) > 1e-6:
+            yield i, f"found {found(own)}, expected {sources} weights with sum 1; correct them"
+
+
 def _budget(search: Search) -> Iterator[tuple[str, str]]:
     if search.evaluations is None:
         return
-    n_initial = len(search.weights or []) if search.initial == "grid" else search.n_initial
+    n_initial = len(grid_weights(search)) if search.initial == "grid" else search.n_initial
     left = search.evaluations - n_initial
     if left < 0:
         text = f"found {search.evaluations}, expected at least {n_initial}, the initial evaluations"

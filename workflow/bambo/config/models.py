@@ -7,8 +7,9 @@ is said here once: messages, key reference and JSON schema are made from it.
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from ..methods import METHODS
 from ..search.presets import PRESETS
 
 DEFAULT_PRESET: Final = "bambo-robust"
@@ -31,12 +32,19 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Source(Table):
+class Model(Table):
     model: Text = Field(
         description="Folder of a Hugging Face checkpoint (safetensors), or hub id `org/name`."
     )
     revision: Text | None = Field(
         default=None, description="Commit, tag or branch of a hub id; null is the newest. Not for a folder."
+    )
+
+
+class Source(Model):
+    adapter: Text | None = Field(
+        default=None,
+        description="LoRA adapter that was trained on `model`: a folder, or a hub id; it is folded into the weights.",
     )
 
 
@@ -58,20 +66,62 @@ class Stop(Table):
     iterations: Count = Field(description="... over this many iterations.")
 
 
+class Span(Table):
+    """A range to search."""
+
+    min: float = Field(description="Smallest value.")
+    max: float = Field(description="Largest value.")
+
+
+Parameter = float | Span | None
+
+
 class Search(Table):
     """A preset with the given keys on top: every key is filled."""
 
     # Not required of the user: the preset has them.
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[]))
 
-    preset: Literal["bambo-robust", "bambo", "model-grid"] = Field(
+    preset: Literal["bambo-robust", "bambo", "layer-wise", "model-grid", "baseline"] = Field(
         default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
     )
     granularity: Literal["block", "layer", "model"] = Field(
-        description="What has a weight of its own: each block or each layer (with embeddings and head beside "
+        description="What has weights of its own: each block or each layer (with embeddings and head beside "
         "them), or the model as a whole."
     )
-    method: Literal["linear"] = Field(description="How the sources are merged; `linear` interpolates.")
+    method: Literal[
+        "linear",
+        "slerp",
+        "task_arithmetic",
+        "ties",
+        "dare_linear",
+        "dare_ties",
+        "breadcrumbs",
+        "breadcrumbs_ties",
+        "della",
+        "della_linear",
+    ] = Field(description="How the sources are merged, see docs/methods.md; `linear` interpolates.")
+    density: Parameter = Field(
+        description="Share of a task vector's elements that is kept. A number; `{min: ..., max: ...}` to search it "
+        "beside the weights; or null for the method's default."
+    )
+    gamma: Parameter = Field(
+        description="Share of a task vector's elements, the largest, that breadcrumbs drop as outliers; like `density`."
+    )
+    epsilon: Parameter = Field(
+        description="How far della's probability to keep an element rises and falls about the density; like `density`."
+    )
+    lambda_: Parameter = Field(
+        alias="lambda", description="Factor of the merged task vector; like `density`."
+    )
+    rescale: Literal["papers", "l1"] = Field(
+        description="What makes up for elements that dare and della drop: division by the probability to be kept "
+        "(`papers`), or the L1 norm of before (`l1`, mergekit's)."
+    )
+    without_base: Literal["refuse", "leave-out"] = Field(
+        description="What becomes of a search whose weights decide nothing for want of a base: the run stops, or goes "
+        "on without the search."
+    )
     n_blocks: Count | None = Field(description="Takes the place of `blocks.n_blocks`; null keeps that.")
     strategy: Strategy | None = Field(description="Takes the place of `blocks.strategy`; null keeps that.")
     fold: bool = Field(
@@ -79,12 +129,15 @@ class Search(Table):
         "rather than warn."
     )
     initial: Literal["warm-start", "grid"] = Field(
-        description="What is evaluated first: `warm-start` takes both sources, their balance, then scrambled "
+        description="What is evaluated first: `warm-start` takes each source, their balance, then scrambled "
         "Sobol points; `grid` takes `weights`."
     )
-    n_initial: Count = Field(description="Evaluations of a warm start, at least 3; of no use with a grid.")
-    weights: Annotated[list[Share], Field(min_length=1)] | None = Field(
-        description="Weights of the first source that a grid evaluates."
+    n_initial: Count = Field(
+        description="Evaluations of a warm start, at least one more than there are sources; of no use with a grid."
+    )
+    weights: Count | Annotated[list[Share | list[Share]], Field(min_length=1)] | None = Field(
+        description="What a grid evaluates: weights of the first source; how many of them, evenly between 0 and 1; or, "
+        "of more than two sources, lists of all their weights."
     )
     iterations: CountOrZero = Field(description="Iterations after the initial evaluations.")
     batch_size: Count = Field(description="Candidates proposed in an iteration.")
@@ -125,6 +178,17 @@ class Search(Table):
         # An unknown preset is reported as such; the default's settings keep all else from being missing, too.
         name = given.get("preset")
         return {**PRESETS[name if name in list(PRESETS) else DEFAULT_PRESET], **given}
+
+    @property
+    def given_parameters(self) -> dict[str, float | Span]:
+        """The parameters that are not left to the method."""
+        own = {"density": self.density, "gamma": self.gamma, "epsilon": self.epsilon, "lambda": self.lambda_}
+        return {name: value for name, value in own.items() if value is not None}
+
+    @property
+    def parameters(self) -> dict[str, float | Span]:
+        """All parameters of the method; searched ones have a span."""
+        return {**METHODS[self.method].parameters, **self.given_parameters}
 
 
 class Sampling(Table):
@@ -245,7 +309,7 @@ class Evaluation(Table):
     )
     end_point_repeats: Count = Field(
         default=4,
-        description="Multiplies `repeats` for the two sources, which set the scale of the objectives; only "
+        description="Multiplies `repeats` for the sources alone, which set the scale of the objectives; only "
         "if answers are drawn.",
         json_schema_extra=IDENTITY,
     )
@@ -325,12 +389,26 @@ class EvaluateJob(Job):
 
 
 class Merge(Table):
-    """Where merged models go."""
+    """How merged models are made, and where they go."""
 
     materialize: bool = Field(
         default=True,
         description="Write each merged model to disk before it is scored; false merges straight into the loaded "
         "engine.",
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Where merges that are written to disk are computed; `cuda` takes one GPU."
+    )
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the random masks of dare and della, the same for every candidate.",
+        json_schema_extra=IDENTITY,
+    )
+    vocabulary: Literal["exact", "match"] = Field(
+        default="exact",
+        description="What becomes of sources whose embeddings have another number of rows than those of `files_from`: "
+        "they are refused, or cut and padded to fit (`match`).",
+        json_schema_extra=IDENTITY,
     )
 
 
@@ -348,11 +426,13 @@ class Config(Table):
     run: RunName = Field(description="Name of the run, whose results lie in `results/<run>/`.")
     sources: dict[Name, Source] = Field(
         min_length=2,
-        description="The two models to merge. The weights that are searched, 0 to 1, are the first one's.",
+        description="The models to merge, two or more. Of two, the weights that are searched, 0 to 1, are the first "
+        "one's.",
     )
-    base: Source | None = Field(
+    base: Model | None = Field(
         default=None,
-        description="The model that both were trained from, for methods on task vectors; unused by `linear`.",
+        description="The model that all were trained from, for methods on task vectors; without one, the last source "
+        "serves as one (docs/methods.md).",
     )
     files_from: Name = Field(
         description="The source from which all merged models get config, tokenizer, chat template and "
@@ -386,6 +466,8 @@ class Config(Table):
         "again, and the loop goes on.",
     )
 
+    _left_out: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @model_validator(mode="before")
     @classmethod
     def _fill_reference_point(cls, given: Any) -> Any:
@@ -397,3 +479,16 @@ class Config(Table):
     def folder(self) -> Path:
         """Where the run's results lie, relative to the working directory."""
         return Path("results") / self.run
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The searches that need a base and are left out without one: name -> reason."""
+        return self._left_out
+
+    @property
+    def serves_as_base(self) -> str | None:
+        """The source whose task vector is zero: the base itself, or the last one where there is no base."""
+        if self.base is None:
+            return list(self.sources)[-1]
+        same = Source(**self.base.model_dump())
+        return next((name for name, source in self.sources.items() if source == same), None)

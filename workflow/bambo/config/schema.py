@@ -16,22 +16,56 @@ def config_schema() -> Node:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
-def resolved(node: Node) -> Node:
-    """The node itself, or the table that it refers to; `X or null` gives X."""
-    node = next((option for option in node.get("anyOf", []) if option.get("type") != "null"), node)
-    if "$ref" in node:
-        return config_schema()["$defs"][node["$ref"].rsplit("/", 1)[1]]
-    return node
+def options(node: Node) -> list[Node]:
+    """What a value may be, beside null: the node itself, or the tables and types that it refers to."""
+    found = [each for each in node.get("anyOf", [node]) if each.get("type") != "null"]
+    return [_definitions()[each["$ref"].rsplit("/", 1)[1]] if "$ref" in each else each for each in found]
+
+
+def _definitions() -> dict[str, Node]:
+    return config_schema()["$defs"]
+
+
+def resolved(node: Node, kind: str | None = None) -> Node:
+    """The first of the node's options, or the first of a type."""
+    return next(each for each in options(node) if kind in (None, each.get("type")))
 
 
 def child(node: Node, key: Key) -> Node:
     """What belongs under a key (or an index) of a table or list that the schema knows."""
-    node = resolved(node)
+    several = len(options(node)) > 1
+    node = resolved(node, ("array" if isinstance(key, int) else "object") if several else None)
     if node["type"] == "array":
         return node["items"]
     if "properties" in node:
         return node["properties"][key]
     return named_entries(node)[1]
+
+
+def settled(location: tuple[Key, ...], given: Any) -> tuple[Key, ...] | None:
+    """The place of one of pydantic's findings in the given config; None where it is of an option that was not meant.
+
+    Where a value may be one of several things, pydantic reports each of them, and adds its name to the place. A list
+    is meant as a list, a table as a table; of all else there is nothing to tell but all that it may be.
+    """
+    node, place = config_schema(), list[Key]()
+    for i, key in enumerate(location):
+        if len(options(node)) > 1:
+            kind = "array" if isinstance(given, list) else "object" if isinstance(given, dict) else ""
+            if kind not in [option["type"] for option in options(node)]:
+                return tuple(place)
+            if kind != (
+                "array" if str(key).startswith("list[") else "object" if key in _definitions() else ""
+            ):
+                return None
+            node = resolved(node, kind)
+            continue
+        place.append(key)
+        try:
+            node, given = child(node, key), given[key]
+        except (KeyError, StopIteration, TypeError):  # missing, unknown, or the name of an entry
+            return (*place, *location[i + 1 :])
+    return tuple(place)
 
 
 def named_entries(node: Node) -> tuple[str, Node]:
@@ -71,7 +105,9 @@ def rows(node: Node, prefix: str = "", identity: bool = False) -> Iterator[Row]:
 def expectation(node: Node) -> str:
     """What a value must be, in words: "a whole number of at least 1", "null or one of rbf, matern52"."""
     if "anyOf" in node:
-        return f"null or {expectation(resolved(node))}"
+        nothing = ["null"] if {"type": "null"} in node["anyOf"] else []
+        *others, last = [*nothing, *map(expectation, options(node))]
+        return f"{', '.join(others)}{',' if len(others) > 1 else ''} or {last}"
     node = resolved(node)
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import BadInput
 from .errors import Location, dotted, one_line, shown
 from .identity import search_settings
-from .models import Config, Source
+from .models import Config, Model, Source
 
 
 def is_hub_id(model: str) -> bool:
@@ -18,14 +18,16 @@ def is_hub_id(model: str) -> bool:
     return re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None and not Path(model).parent.exists()
 
 
-def source_files(config: Config, source: str) -> list[str]:
-    """The files of a source, by name; none for a hub id."""
-    model = config.sources[source].model
-    if is_hub_id(model):
-        return []
-    return sorted(
-        str(path) for path in Path(model).iterdir() if path.is_file() and not path.name.startswith(".")
-    )
+def source_files(source: Model) -> list[str]:
+    """The files of a model and, if it has one, of its adapter, by name; none for a hub id."""
+    paths = source.model_dump(include={"model", "adapter"}).values()
+    folders = [Path(each) for each in paths if each and not is_hub_id(each)]
+    return [
+        str(path)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    ]
 
 
 def check_paths(config: Config) -> None:
@@ -35,13 +37,12 @@ def check_paths(config: Config) -> None:
     """
     models: dict[Location, Source] = {("sources", name): source for name, source in config.sources.items()}
     if config.base is not None:
-        models["base",] = config.base
+        models["base",] = Source(**config.base.model_dump())
     for place, source in models.items():
-        if is_hub_id(source.model):
-            continue
-        if not Path(source.model).is_dir():
-            raise _missing((*place, "model"), source.model, "a folder, or a hub id org/name")
-        if source.revision is not None:
+        for key, path in (("model", source.model), ("adapter", source.adapter)):
+            if path is not None and not is_hub_id(path) and not Path(path).is_dir():
+                raise _missing((*place, key), path, "a folder, or a hub id org/name")
+        if not is_hub_id(source.model) and source.revision is not None:
             text = (
                 f"found {shown(source.revision)}, expected null, since a folder has no revisions; remove it"
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..candidate.work import SIMULATED
-from ..config import Config, is_hub_id, iterations, load, search_settings
+from ..config import Config, is_hub_id, iterations, load, needs_base, search_settings
 from ..cost import Estimate, Given, Range, Stage, number
 from ..disk import size
 from ..errors import BadInput
@@ -89,7 +89,8 @@ def _disk(found: Estimate) -> str:
 
 def _downloads(found: Estimate) -> str:
     config = found.config
-    models = [source.model for source in config.sources.values() if is_hub_id(source.model)]
+    needed = [*config.sources.values(), *([config.base] if config.base and needs_base(config) else [])]
+    models = list(dict.fromkeys(each.model for each in needed if is_hub_id(each.model)))
     sets = [name for name, task in config.evaluation.tasks.items() if task.data is None]
     parts = []
     if models:

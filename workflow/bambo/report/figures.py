@@ -119,7 +119,7 @@ def _draw_models(
         rows = tables.members(observations, search)
         axes.errorbar(rows[x], rows[y], rows[f"{y}_stderr"], rows[f"{x}_stderr"], **error)
         if search in singles:
-            rows = rows.iloc[np.argsort(tables.weights(rows)[:, 0], kind="stable")]
+            rows = rows.iloc[np.argsort(tables.points(rows)[:, 0], kind="stable")]
             axes.plot(rows[x], rows[y], color=colour, linewidth=1.2, zorder=2)
         rows = rows[~rows["candidate"].isin(ends["candidate"])]
         alpha = 0.9 if search in singles else 0.4
@@ -233,7 +233,7 @@ def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str 
     for axes, search in zip(panels, searches, strict=True):
         members = _front(pareto, search, front)
         names = tables.variable_names(members, search)
-        image = _heat_map(axes, tables.weights(members).T, names)
+        image = _heat_map(axes, tables.points(members).T, names)
         shown = zip(members["tokens"], members["accuracy"], members["candidate"], strict=True)
         labels = [f"{_tokens(tokens)}\n{accuracy:.2f}\n{candidate}" for tokens, accuracy, candidate in shown]
         if len(members) > 8:  # no room for candidates

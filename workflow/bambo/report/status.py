@@ -214,7 +214,7 @@ def _hypervolume(
     if not (variables and ends and scale and scores.keys() >= {*ends["end_points"].values()}):
         return None
     run = tables.Run(
-        {search: [variable["name"] for variable in variables["variables"]]},
+        {search: variables["variables"]},
         {search: [proposal for proposal in proposals.values() if proposal is not None]},
         scores,
         ends["end_points"],

@@ -181,7 +181,7 @@ def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, 
         ]
         for row in members.to_dict("records")
     ]
-    x = tables.weights(members)
+    x = tables.points(members)
     lines = _aligned(
         [heads + names, *(row + [f"{w:.2f}" for w in ws] for row, ws in zip(cells, x, strict=True))]
     )

@@ -7,7 +7,7 @@ alone) are given to every search, so they belong to every search's set.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from ..pareto import added_hypervolume, non_dominated
 from ..pareto import hypervolume as hypervolume_of
 from ..records import read_record
 from ..selection import select
+from ..space import alone, fractions, natural, unit, weight_name
+from ..space import end_points as points_of_sources
 
 REFERENCE = "reference"  # rows of observations that no search proposed
 ALL = "all"  # rows of pareto over all searches together
@@ -40,6 +42,8 @@ _TEXT = [
     "failure",
     "reason",
     "warning",
+    "method",
+    "granularity",
 ]  # empty where there is nothing to say
 
 
@@ -47,7 +51,7 @@ _TEXT = [
 class Run:
     """What a run's folder holds about its searches so far."""
 
-    variables: dict[str, list[str]]  # search -> names of its variables
+    variables: dict[str, list[dict[str, Any]]]  # search -> its variables
     proposals: dict[str, list[dict[str, Any]]]  # search -> proposals in the order in which they were made
     scores: dict[str, dict[str, Any]]  # candidate -> scores.json, of those that are scored
     end_points: dict[str, str]  # source -> candidate
@@ -97,7 +101,7 @@ def read_run(
     # "tokens", or "<benchmark>.tokens"; objectives and the tables' own columns are limited, too.
     limited = [name if name in METRICS else name.partition(".")[2] for name in limits]
     return Run(
-        variables={name: [variable["name"] for variable in own] for name, own in searches.items()},
+        variables={name: [dict(variable) for variable in own] for name, own in searches.items()},
         proposals=proposals,
         scores={
             candidate: read_scores(folder)
@@ -136,19 +140,23 @@ def observations(run: Run) -> pd.DataFrame:
     and the sources under their own files, `origin` "own files: <source>". Columns: see results/README.md.
     """
     rows = [
-        (search, proposal["iteration"], candidate, origin, dict(zip(names, values, strict=True)))
-        for search, names in run.variables.items()
+        (search, proposal["iteration"], candidate, origin, _named(values, variables))
+        for search, variables in run.variables.items()
         for proposal in run.proposals[search]
         for candidate, values, origin in zip(
             proposal["candidates"], proposal["variables"], proposal["origin"], strict=True
         )
         if candidate in run.scores
     ]
-    # The first source is the one whose weight is searched.
-    weights = {source: float(place == 0) for place, source in enumerate(run.end_points)}
+    sources = list(run.end_points)
+    names = [weight_name("model", sources, place) for place in range(len(sources) - 1)]
+    values = [fractions(alone(place, len(sources))) for place in range(len(sources))]
+    weights = {
+        source: dict(zip(names, own, strict=True)) for source, own in zip(sources, values, strict=True)
+    }
     for kind, candidates in [("end point", run.end_points), ("own files", run.own_files)]:
         rows += [
-            (REFERENCE, None, candidate, f"{kind}: {source}", {"model": weights[source]})
+            (REFERENCE, None, candidate, f"{kind}: {source}", weights[source])
             for source, candidate in candidates.items()
             if candidate in run.scores
         ]
@@ -158,6 +166,12 @@ def observations(run: Run) -> pd.DataFrame:
         json.dumps({name: round(w, 6) for name, w in x.items()}) for x in placed["variables"]
     ]
     return placed.merge(_measured(run), on="candidate", how="left", validate="many_to_one")
+
+
+def _named(x: Sequence[float], variables: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """A point as it is shown, by the names of its variables."""
+    names = [variable["name"] for variable in variables]
+    return dict(zip(names, natural(x, variables), strict=True))
 
 
 def _measured(run: Run) -> pd.DataFrame:
@@ -252,16 +266,24 @@ def search_names(observations: pd.DataFrame) -> list[str]:
 
 def variable_names(observations: pd.DataFrame, search: str) -> list[str]:
     """Names of a search's variables, embeddings first, head last."""
-    return list(json.loads(observations.loc[observations["search"] == search, "variables"].iloc[0]))
+    return _names(observations.loc[observations["search"] == search, "variables"])
+
+
+def _names(variables: Iterable[str]) -> list[str]:
+    return max((list(json.loads(text)) for text in variables), key=len)
 
 
 def single_weight_searches(observations: pd.DataFrame) -> list[str]:
-    """The searches whose one variable is the weight of the whole model."""
-    return [name for name in search_names(observations) if variable_names(observations, name) == ["model"]]
+    """The searches that tell no parts of the model apart: one weight, or one of each source, for the whole."""
+    return [
+        search
+        for search in search_names(observations)
+        if all(name.partition(":")[0] == "model" for name in variable_names(observations, search))
+    ]
 
 
 def shown_searches(observations: pd.DataFrame) -> list[str]:
-    """The searches whose fronts are shown: those with several weights, or all if there is none."""
+    """The searches whose fronts are shown: those with weights for parts of the model, or all if there is none."""
     searches, singles = search_names(observations), single_weight_searches(observations)
     return [search for search in searches if search not in singles] or singles
 
@@ -284,20 +306,17 @@ def with_raw_errors(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def members(observations: pd.DataFrame, search: str) -> pd.DataFrame:
-    """A search's set: its scored candidates and the end points, these with the search's own variables."""
+    """A search's set: its scored candidates and the end points."""
     rows = observations[(observations["search"] == search) & (observations["status"] == "ok")]
     given = end_points(observations)
-    given = given[~given["candidate"].isin(rows["candidate"])]
-    names = variable_names(observations, search)
-    given = given.assign(
-        variables=[json.dumps(dict.fromkeys(names, json.loads(text)["model"])) for text in given["variables"]]
-    )
-    return pd.concat([rows, given], ignore_index=True)
+    return pd.concat([rows, given[~given["candidate"].isin(rows["candidate"])]], ignore_index=True)
 
 
-def weights(frame: pd.DataFrame) -> np.ndarray:
-    """The column `variables` as an array, rows x D."""
-    return np.array([list(json.loads(text).values()) for text in frame["variables"]], dtype=float)
+def points(frame: pd.DataFrame) -> np.ndarray:
+    """The column `variables` as an array, rows x D; NaN for models outside of the search's space."""
+    names = _names(frame["variables"])
+    rows = [json.loads(text) for text in frame["variables"]]
+    return np.array([[row.get(name, np.nan) for name in names] for row in rows], dtype=float)
 
 
 def pareto(
@@ -305,10 +324,12 @@ def pareto(
     observations: pd.DataFrame,
     settings: Mapping[str, Mapping[str, Any]],
     reference_point: Sequence[float],
+    base_source: int | None = None,
 ) -> pd.DataFrame:
     """The Pareto fronts of every search and of all searches together (search "all").
 
-    `settings`: search -> its flat settings, by which its surrogate is fitted once more to its whole set.
+    `settings`: search -> its flat settings, by which its surrogate is fitted once more to its whole set; end points
+    outside of its space have no variables and no part in that. `base_source`: place of the source that is the base.
     Front "observed" is what is non-dominated as measured; front "posterior" is what is non-dominated by the
     surrogate's posterior mean, thinned to the (at most 8) members that carry the hypervolume. Over all
     searches, "posterior" is what is non-dominated among their posterior fronts; a candidate of several
@@ -322,6 +343,14 @@ def pareto(
     fronts, sets, believed = [], [], []
     for search in search_names(observations):
         rows = members(observations, search)
+        variables = run.variables[search]
+        sources = points_of_sources(variables, settings[search], base_source)
+        given = {
+            candidate: json.dumps(_named(sources[place], variables) if place in sources else {})
+            for place, candidate in enumerate(run.end_points.values())
+        }
+        is_given = rows["search"] == REFERENCE
+        rows.loc[is_given, "variables"] = rows.loc[is_given, "candidate"].map(given)
         rows["found_by"] = np.where(rows["search"] == REFERENCE, "end points", search)
         rows["search"] = search
         scores = evaluate(
@@ -330,7 +359,12 @@ def pareto(
             settings[search]["noise_share"],
         )
         rows[means], rows[sds], chosen = posterior_front(
-            weights(rows), scores.Y, scores.repeat_variance, settings[search], reference_point
+            unit(points(rows), variables),
+            scores.Y,
+            scores.repeat_variance,
+            scores.stderr,
+            settings[search],
+            reference_point,
         )
         sets.append(rows)
         believed.append(rows[chosen])
@@ -393,6 +427,53 @@ def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) ->
     table = pd.DataFrame(rows, columns=[*columns, *(f"best_{name}" for name in names)])
     table["iteration"] = table["iteration"].astype("Int64")
     return table.assign(reference_point=str(tuple(reference_point)))
+
+
+def comparison(
+    observations: pd.DataFrame,
+    pareto: pd.DataFrame,
+    hypervolume: pd.DataFrame,
+    settings: Mapping[str, Mapping[str, Any]],
+    left_out: Mapping[str, str],
+) -> pd.DataFrame:
+    """The searches side by side (Table 2): one row a merge on the observed front of its search, which may have none.
+
+    `settings`: search -> its flat settings; `left_out`: search -> why, each a row.
+    """
+    names, observed = objective_names(observations), pareto[pareto["front"] == "observed"]
+    union = observed.loc[observed["search"] == ALL, "candidate"]
+    merges = observed[~observed["candidate"].isin(end_points(observations)["candidate"])]
+    benchmarks = [name for name in observations.columns if name.endswith((".accuracy", ".tokens"))]
+    shown = [
+        "candidate",
+        "variables",
+        *(f"{name}{part}" for name in names for part in ["", "_stderr"]),
+        *benchmarks,
+    ]
+    last = hypervolume.groupby("search").last()
+    rows: list[dict[Hashable, Any]] = []
+    for search in search_names(observations):
+        own = merges.loc[merges["search"] == search, shown].to_dict("records")
+        facts: dict[Hashable, Any] = {
+            "search": search,
+            **{key: settings[search][key] for key in ("method", "granularity")},
+        }
+        facts |= last.loc[search, ["hypervolume", "evaluations"]].to_dict()
+        none: dict[Hashable, Any] = {"reason": "no merge on its observed front: the end points are better"}
+        rows += [{**facts, "reason": "", **row} for row in own or [none]]
+    rows += [{"search": search, "reason": f"left out: {reason}"} for search, reason in left_out.items()]
+    columns = [
+        "search",
+        "method",
+        "granularity",
+        *shown,
+        "union_front",
+        "hypervolume",
+        "evaluations",
+        "reason",
+    ]
+    table = pd.DataFrame(rows).assign(union_front=lambda frame: frame["candidate"].isin(union))
+    return table[columns].astype({"evaluations": "Int64"})
 
 
 def selection(

@@ -14,7 +14,7 @@ from ..objectives import Evaluation, evaluate
 from ..pareto import hypervolume
 from ..records import read_record
 from ..run import Run
-from ..space import expand
+from ..space import expand, tidied
 from .ask import ask
 from .design import grid, warm_start
 from .stopping import stalled
@@ -103,7 +103,7 @@ def decide(
     info: dict[str, Any] = {"surrogate": None, "acquisition_value": None, "replaced": 0}
     points, origins = np.empty((0, len(variables))), list[str]()
     if iteration == 0:
-        points, origins = _initial(settings, len(variables), size)
+        points, origins = _initial(settings, variables, list(run.sources), size)
     elif stop is None:
         points, info = ask(
             ledger.X,
@@ -115,10 +115,11 @@ def decide(
             taken=ledger.asked,
             names=list(normalisation["objectives"]),
             reference=reference,
+            tidy=lambda X: tidied(X, variables),
         )
         origins = ["acquisition"] * len(points)
 
-    ids = [run.add(run.recipe(expand(point, variables))) for point in points.tolist()]
+    ids = [run.add(run.recipe(expand(point, variables, settings))) for point in points.tolist()]
     end_points = {
         spec[f"{end}_id"] for spec in normalisation["objectives"].values() for end in ("expert", "base")
     }
@@ -157,8 +158,10 @@ def _size(settings: Mapping[str, Any], iteration: int, asked: int) -> int:
     return size if settings["evaluations"] is None else max(0, min(size, settings["evaluations"] - asked))
 
 
-def _initial(settings: Mapping[str, Any], dimension: int, size: int) -> tuple[NDArray[np.float64], list[str]]:
+def _initial(
+    settings: Mapping[str, Any], variables: Sequence[dict[str, Any]], sources: Sequence[str], size: int
+) -> tuple[NDArray[np.float64], list[str]]:
     if settings["initial"] == "grid":
-        points = grid(settings["weights"])[:size]
+        points = grid(settings["weights"], variables)[:size]
         return points, ["grid"] * len(points)
-    return warm_start(dimension, size, settings["seed"])
+    return warm_start(variables, sources, size, settings["seed"])

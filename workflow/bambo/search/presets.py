@@ -8,6 +8,12 @@ from ..objectives import NOISE_SHARE
 _ROBUST: dict[str, Any] = {
     "granularity": "block",
     "method": "linear",
+    "density": None,  # None: the method's default, of these four
+    "gamma": None,
+    "epsilon": None,
+    "lambda": None,
+    "rescale": "papers",
+    "without_base": "refuse",
     "n_blocks": None,  # None: as the run's `blocks` says
     "strategy": None,
     "fold": True,  # a variable that moves next to nothing joins its neighbour
@@ -30,6 +36,15 @@ _ROBUST: dict[str, Any] = {
     "stop": None,
 }
 
+# Weights for the whole model, on a grid.
+_GRID = _ROBUST | {
+    "granularity": "model",
+    "initial": "grid",
+    "weights": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "n_initial": 9,
+    "iterations": 0,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "bambo-robust": _ROBUST,
     # Sections 3.3, 4.3 and appendices B and C of the paper. The greedy batch is ours.
@@ -43,13 +58,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "acquisition": "qehvi",
         "reference": "worst",
     },
-    # One weight for the whole model, on a grid: the paper's baselines (section 4.3).
-    "model-grid": _ROBUST
-    | {
-        "granularity": "model",
-        "initial": "grid",
-        "weights": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "n_initial": 9,
-        "iterations": 0,
-    },
+    # Every layer a block, the paper's other comparison (section 4.3).
+    "layer-wise": _ROBUST | {"granularity": "layer"},
+    "model-grid": _GRID,
+    # The paper's baselines (section 4.3): one that needs a base is no reason not to compare the others.
+    "baseline": _GRID | {"without_base": "leave-out"},
 }
