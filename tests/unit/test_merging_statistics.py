@@ -136,7 +136,8 @@ def test_thresholds_of_ties_serve_dare_not_and_other_sources_not(tmp_path):
             (paths, "della", [0.2, 0.3, 0.5], True, {"rescale": "l1", "seed": 1}),
         ]
     }
-    assert len(keys) == 6 and None not in keys
+    assert len(keys) == 6
+    assert None not in keys
     for method in ("linear", "task_arithmetic", "dare_ties", "della"):
         recipe = recipe_for(paths, method, [0.2, 0.3, 0.5])
         assert statistics._key(recipe) is None
