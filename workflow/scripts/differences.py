@@ -10,7 +10,7 @@ from bambo.partition import layer_differences
 with job(snakemake.log[0]):
     records = {Path(path).stem: read_json(path) for path in snakemake.input}
     checkpoints = [open_checkpoint(record["path"], record.get("adapter")) for record in records.values()]
-    check_compatible(checkpoints, snakemake.params.get("vocabulary", "exact"))
-    files_from = list(records).index(snakemake.params.get("files_from", next(iter(records))))
+    check_compatible(checkpoints, snakemake.params.vocabulary)
+    files_from = list(records).index(snakemake.params.files_from)
     with atomic(Path(snakemake.output[0])) as temporary:
         layer_differences(checkpoints, files_from).to_parquet(temporary, index=False)

@@ -8,5 +8,5 @@ from bambo.sources import describe
 
 with job(snakemake.log[0]):
     params = snakemake.params
-    record = describe(params.model, params.revision, params.get("adapter"))
+    record = describe(params.model, params.revision, params.adapter)
     write_json(Path(snakemake.output[0]), record)
