@@ -17,6 +17,8 @@ from .tensors import Tensor
 
 # Of statistics; fixed, since sums over other pieces differ in their last digits.
 BLOCK = 1 << 18
+# Of rows that are sorted, with several 8-byte numbers an element.
+RANKED = 1 << 16
 
 Statistics = dict[int, list[float]]  # source -> what its mask needs to know
 
@@ -66,7 +68,7 @@ class Part:
     def pieces(self, size: int) -> Iterator[tuple[int, int]]:
         """Start and end of pieces of about `size` elements, of whole rows where the mask asks for them."""
         if self.mask is not None and self.mask.whole_rows:
-            size = max(1, size // self.row) * self.row
+            size = max(1, min(size, RANKED) // self.row) * self.row
         for start in range(0, self.count, size):
             yield start, min(start + size, self.count)
 
