@@ -50,6 +50,7 @@ def plain(dimension: int) -> list[dict[str, Any]]:
     return [{"name": f"layer {layer}", "groups": [f"layers.{layer}"]} for layer in range(dimension)]
 
 
+LEFT_OUT: dict[str, str] = {}  # no search of this run
 SETTINGS = {"blocks": PRESETS["bambo-robust"], "single": PRESETS["model-grid"]}
 # How much each variable moves accuracy and tokens: unequal, so that block weights beat single ones.
 FOR_ACCURACY = np.array([0.02, 0.02, 0.05, 0.10, 0.30, 0.30, 0.15, 0.06])
@@ -209,6 +210,7 @@ class Frames(NamedTuple):
     observations: pd.DataFrame
     pareto: pd.DataFrame
     hypervolume: pd.DataFrame
+    comparison: pd.DataFrame
     selection: pd.DataFrame
 
 
@@ -227,7 +229,9 @@ def frames(objectives: int = 2) -> Frames:
     observations = tables.observations(run)
     pareto = tables.pareto(run, observations, SETTINGS, reference)
     selection = tables.selection(observations, pareto, front="posterior", divisions=10, nearest=3, limits={})
-    return Frames(observations, pareto, tables.hypervolume(observations, reference), selection)
+    hypervolume = tables.hypervolume(observations, reference)
+    comparison = tables.comparison(observations, pareto, hypervolume, SETTINGS, LEFT_OUT)
+    return Frames(observations, pareto, hypervolume, comparison, selection)
 
 
 def fake_differences() -> pd.DataFrame:

@@ -84,7 +84,7 @@ def test_a_source_that_changed_is_not_mixed_with_what_was_begun(run: Run) -> Non
 
 
 def test_exported_models_carry_their_recipe(run: Run) -> None:
-    id = run.add(run.recipe(dict.fromkeys(run.groups, 0.25)))
+    id = run.add(run.recipe(run.everywhere([0.25, 0.75])))
     index = export(run.folder, [{"name": "balanced", "candidate": id}], run.folder / "models")
     folder = run.folder / "models" / "balanced"
     assert index == [{"name": "balanced", "candidate": id, "path": str(folder)}]

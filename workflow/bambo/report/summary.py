@@ -118,6 +118,7 @@ def print_run(run_dir: Path | str) -> None:
         tables.read(run_dir, "observations"),
         tables.read(run_dir, "pareto"),
         tables.read(run_dir, "hypervolume"),
+        tables.read(run_dir, "comparison"),
         tables.read(run_dir, "selection"),
         read_json(run_dir / "endpoints/normalisation.json")["warnings"],
         run_dir,
@@ -129,21 +130,24 @@ def front_text(
     observations: pd.DataFrame,
     pareto: pd.DataFrame,
     hypervolume: pd.DataFrame,
+    comparison: pd.DataFrame,
     selection: pd.DataFrame,
     gaps: Sequence[str],
     run_dir: Path,
     front: str = "posterior",
 ) -> str:
-    """The Pareto fronts, hypervolumes, chosen models, warnings and where to look, for a terminal.
+    """Pareto fronts, hypervolumes, searches side by side, chosen models, warnings and where to look, for a terminal.
 
     `gaps`: the warnings of the normalisation; `front`: "posterior" or "observed". The fronts of searches with
-    one weight for the whole model are listed only where there are no other searches.
+    the same weights for the whole model are listed only where there are no other searches.
     """
     parts = [[_SIMULATED]] if tables.is_simulated(observations) else []
     for search in tables.shown_searches(observations):
         title = f"Pareto front of search {search}: {_FRONTS[front]} (* on the observed front, too)"
         parts.append([title, "", *_front_lines(observations, pareto, search, front)])
     parts.append(_hypervolume_lines(observations, pareto, hypervolume))
+    if comparison["search"].nunique() > 2 or comparison["method"].eq("").any():
+        parts.append(_comparison_lines(comparison))
     if len(selection):
         parts.append(_selection_lines(observations, selection))
     warnings = [*gaps, *_warnings(observations)]
@@ -170,7 +174,7 @@ def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, 
     own = tables.with_raw_errors(pareto[pareto["search"] == search])
     observed = set(own.loc[own["front"] == "observed", "candidate"])
     members = own[own["front"] == front]
-    names = [re.sub("layers? ", "", name) for name in tables.variable_names(own, search)]
+    names = tables.variable_names(own, search)
     shown, objectives = _shown(observations), tables.objective_names(observations)
     heads = ["  candidate", *shown]
     cells = [
@@ -182,20 +186,32 @@ def _front_lines(observations: pd.DataFrame, pareto: pd.DataFrame, search: str, 
         for row in members.to_dict("records")
     ]
     x = tables.points(members)
-    lines = _aligned(
-        [heads + names, *(row + [f"{w:.2f}" for w in ws] for row, ws in zip(cells, x, strict=True))]
-    )
-    if len(lines[0]) <= _WIDTH:
-        # Above the columns of the weights, what they are weights of.
-        offset = len(_aligned([heads, *cells])[0]) + 2
-        return [" " * offset + f"weight of {source} in: layers by number", *lines]
-    spans = [[f"{w.min():.2f}", f"{w.mean():.2f}", f"{w.max():.2f}"] for w in x]
-    lines = _aligned(
-        [[*heads, "lowest", "mean", "highest"], *(a + b for a, b in zip(cells, spans, strict=True))]
-    )
+    kinds = [name.partition(": ")[2] for name in names]  # "" is the weight of the first of two sources
+    if set(kinds) == {""}:
+        blocks = [re.sub("layers? ", "", name) for name in names]
+        lines = _aligned(
+            [heads + blocks, *([*row, *map(_cell, ws)] for row, ws in zip(cells, x, strict=True))]
+        )
+        if len(lines[0]) <= _WIDTH:
+            # Above the columns of the weights, what they are weights of.
+            offset = len(_aligned([heads, *cells])[0]) + 2
+            return [" " * offset + f"weight of {source} in: layers by number", *lines]
+        columns = {"lowest": x.min(axis=1), "mean": x.mean(axis=1), "highest": x.max(axis=1)}
+        what = f"weights of {source} over {len(names)} variables"
+    else:
+        own_columns = {kind: [each == kind for each in kinds] for kind in dict.fromkeys(kinds)}
+        columns = {kind or source: x[:, places].mean(axis=1) for kind, places in own_columns.items()}
+        what = "means over the parts of the model"
+    spans = [[*map(_cell, row)] for row in np.array([*columns.values()]).T]
+    lines = _aligned([[*heads, *columns], *(a + b for a, b in zip(cells, spans, strict=True))])
     if len(lines[0]) > _WIDTH:
         lines = _aligned([heads, *cells])
-    return [*lines, f"(weights of {source} over {len(names)} variables; all of them: tables/pareto.csv)"]
+    return [*lines, f"({what}; all of them: tables/pareto.csv)"]
+
+
+def _cell(value: float) -> str:
+    """A weight or a parameter; nothing for a model outside of the search's space."""
+    return "" if np.isnan(value) else f"{value:.2f}"
 
 
 def _hypervolume_lines(
@@ -225,6 +241,27 @@ def _hypervolume_lines(
     return [
         f"Hypervolume above the reference point {reference}; end points count everywhere",
         *_aligned(rows),
+    ]
+
+
+def _comparison_lines(comparison: pd.DataFrame) -> list[str]:
+    rows = [["", "method", "weights of a", "evaluations", "hypervolume", "front", "of all"]]
+    left_out = []
+    for search, own in comparison.groupby("search", sort=False):
+        first = own.iloc[0]
+        if not first["method"]:
+            left_out += wrap(
+                f"{search}: {first['reason']}", _WIDTH, initial_indent="  ", subsequent_indent="    "
+            )
+            continue
+        counts = [own["variables"].ne("").sum(), own["union_front"].sum()]
+        figures = [f"{first['evaluations']}", f"{first['hypervolume']:.4f}", *map(str, counts)]
+        rows.append([f"  {search}", first["method"], first["granularity"], *figures])
+    return [
+        "Searches side by side; merges on the observed front of each, and how many are on that of all together",
+        *_aligned(rows),
+        *left_out,
+        "  (the merges: tables/comparison.csv)",
     ]
 
 

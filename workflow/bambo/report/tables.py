@@ -472,8 +472,9 @@ def comparison(
         "evaluations",
         "reason",
     ]
-    table = pd.DataFrame(rows).assign(union_front=lambda frame: frame["candidate"].isin(union))
-    return table[columns].astype({"evaluations": "Int64"})
+    table = pd.DataFrame(rows).assign(union_front=lambda frame: frame["candidate"].isin(union))[columns]
+    text = table.columns.intersection(["candidate", *_TEXT])
+    return table.fillna(dict.fromkeys(text, "")).astype({"evaluations": "Int64"})
 
 
 def selection(
@@ -524,4 +525,5 @@ def read(run_dir: Path, name: str) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=dict.fromkeys(["candidate", *_TEXT], str))
     for column in frame.columns.intersection(_TEXT):
         frame[column] = frame[column].fillna("")
-    return frame.astype({"iteration": "Int64"}) if "iteration" in frame else frame
+    counts = frame.columns.intersection(["iteration", "evaluations"])
+    return frame.astype(dict.fromkeys(counts, "Int64"))
