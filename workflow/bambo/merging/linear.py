@@ -22,7 +22,7 @@ def combine(
         and {theta.dtype for theta in thetas} == {out.dtype}
         and out.device == thetas[0].device
     ):
-        torch.lerp(*thetas, weights[1] / (weights[0] + weights[1]), out=out)
+        torch.lerp(thetas[0], thetas[1], weights[1] / (weights[0] + weights[1]), out=out)
         return
     mean, theta = work
     mean.copy_(thetas[0])

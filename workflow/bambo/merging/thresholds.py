@@ -40,7 +40,7 @@ def _brackets(
     piece: Callable[[int, int], torch.Tensor], count: int, ranks: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Bits between which each rank lies, but for bad luck: five standard deviations about the sample's quantile."""
-    size = 256
+    size = 1024  # an adapter makes whole rows for a piece
     starts = np.linspace(0, count - size, SAMPLE // size, dtype=np.int64).tolist()
     sample = np.sort(np.concatenate([_bits(piece(start, start + size)) for start in starts]))
     brackets = []
