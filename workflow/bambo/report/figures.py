@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from ..objectives import METRICS
 from . import style, tables
 
+MANY = 20  # variables from which a heat map's rows are lower
 _OUTLINE: dict[str, Any] = {
     "linestyle": "none",
     "mfc": "none",
@@ -37,8 +38,8 @@ def figure_objective_space(
     """All searches' models in the space of the objectives, a panel a pair, then their accuracy against other metrics.
 
     Objectives: models as measured, the observed front of each search, the front by posterior mean as outlines at the
-    posterior means, the single weights for the whole model as a grey line. Of two objectives the front is a stair; of
-    more, its members lie inside of what two of them show. Then the same models by raw metrics.
+    posterior means, single weights for the whole model as lines. Of two objectives the front is a stair; of more, its
+    members lie inside of what two of them show. Then the same models by raw metrics.
     """
     names = tables.objective_names(observations)
     reference = dict(zip(names, reference_point, strict=True))
@@ -81,7 +82,7 @@ def figure_objective_space(
         handles.append(
             Line2D([], [], color=style.BLACK, marker="+", ms=9, ls="none", label="reference point")
         )
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(handles) <= 9 else 4)
     return figure
 
 
@@ -116,14 +117,17 @@ def _draw_models(
     singles = tables.single_weight_searches(observations)
     error: dict[str, Any] = {"fmt": "none", "ecolor": style.LIGHT, "elinewidth": 0.8, "zorder": 1}
     for search, (colour, marker) in looks.items():
-        rows = tables.members(observations, search)
-        axes.errorbar(rows[x], rows[y], rows[f"{y}_stderr"], rows[f"{x}_stderr"], **error)
-        if search in singles:
+        rows, crowd = tables.members(observations, search), search in singles and len(singles) > 1
+        if not crowd:
+            axes.errorbar(rows[x], rows[y], rows[f"{y}_stderr"], rows[f"{x}_stderr"], **error)
+        if crowd:  # of their methods, not all have the end points in their space
+            rows = rows[~rows["candidate"].isin(ends["candidate"])]
+        if search in singles and len(tables.variable_names(rows, search)) == 1:
             rows = rows.iloc[np.argsort(tables.points(rows)[:, 0], kind="stable")]
-            axes.plot(rows[x], rows[y], color=colour, linewidth=1.2, zorder=2)
+            axes.plot(rows[x], rows[y], color=colour, linewidth=0.7 if crowd else 1.2, zorder=2)
         rows = rows[~rows["candidate"].isin(ends["candidate"])]
-        alpha = 0.9 if search in singles else 0.4
-        axes.plot(rows[x], rows[y], marker, color=colour, markersize=5, alpha=alpha, mew=0, zorder=3)
+        alpha, size = 0.9 if search in singles else 0.4, 4 if crowd else 5
+        axes.plot(rows[x], rows[y], marker, color=colour, markersize=size, alpha=alpha, mew=0, zorder=3)
     axes.plot(ends[x], ends[y], "*", color=style.BLACK, markersize=11, mew=0, zorder=7)
     centre = ends[[x, y]].mean()
     for source, end in ends.iterrows():
@@ -158,9 +162,8 @@ def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) ->
     for search, (colour, marker) in sorted(looks.items(), key=lambda item: item[0] in singles):
         point: dict[str, Any] = {"color": colour, "marker": marker, "mew": 0}
         if search in singles:
-            handles.append(
-                Line2D([], [], **point, lw=1.2, label=f"{search} (one weight for the whole model)")
-            )
+            said = " (one weight for the whole model)" if len(singles) == 1 else ""
+            handles.append(Line2D([], [], **point, lw=1.2, label=f"{search}{said}"))
         else:
             handles.append(Line2D([], [], **point, ls="none", alpha=0.4, label=search))
         if search in tables.shown_searches(observations):
@@ -178,8 +181,10 @@ def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) ->
 def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Figure:
     """Hypervolume, front size and best value of each objective among the merges, after every evaluation.
 
-    Horizontal lines: the set of the end points alone, and the best grid of single weights as a whole.
+    Horizontal lines: the set of the end points alone, and the best grid of single weights as a whole. Of several grids
+    there is the end of each.
     """
+    singles = tables.single_weight_searches(observations)
     names = tables.objective_names(observations)
     titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
     titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
@@ -189,13 +194,15 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for search, (colour, marker) in _looks(observations).items():
             own = hypervolume[hypervolume["search"] == search]
+            crowd = search in singles and len(singles) > 1
+            own = own.tail(1) if crowd else own
             axes.plot(
                 own["evaluations"],
                 own[column],
                 color=colour,
                 marker=marker,
-                ms=3.5,
-                lw=1.3,
+                ms=6 if crowd else 3.5,
+                lw=0 if crowd else 1.3,
                 mew=0,
                 label=search,
             )
@@ -220,15 +227,18 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
 
 @style.styled
 def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str = "posterior") -> Figure:
-    """The weight of the first source in each block (rows) of each model of a front (columns, by tokens).
+    """What is searched, each variable a row, in each model of a front (columns, by tokens).
 
-    One panel for each search with several weights; `front` is "posterior" or "observed".
+    One panel for each search that tells parts of the model apart; `front` is "posterior" or "observed". Of two sources,
+    the weight is the first one's; of more, it is named, and so are parameters of the method.
     """
     source = str(tables.end_points(observations).index[0])
     searches = tables.shown_searches(observations)
-    heights = [len(tables.variable_names(observations, search)) + 3.0 for search in searches]
+    counts = [len(tables.variable_names(observations, search)) for search in searches]
+    heights = [count * (1 if count <= MANY else 0.6) + 3 for count in counts]
     figure = style.new_figure(0.4 + 0.29 * sum(heights), tables.is_simulated(observations))
     panels = figure.subplots(len(searches), 1, height_ratios=heights, squeeze=False).flatten()
+    every = [name for search in searches for name in tables.variable_names(observations, search)]
     kind = {"posterior": "front by posterior mean", "observed": "observed front"}[front]
     for axes, search in zip(panels, searches, strict=True):
         members = _front(pareto, search, front)
@@ -240,24 +250,32 @@ def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str 
             labels = [label.rpartition("\n")[0] for label in labels]
         step = -(-len(members) // 25)
         axes.set_xticks(range(0, len(members), step), labels[::step], fontsize=7.5)
-        axes.set_title(f"{search}: weight of {source} in the models of its {kind}")
+        axes.set_title(f"{search}: {_searched(names, source)} in the models of its {kind}")
     panels[-1].set_xlabel("models: tokens an answer, below it accuracy")
-    bar = figure.colorbar(image, ax=panels, pad=0.01, fraction=0.03, label=f"weight of {source}")
+    bar = figure.colorbar(image, ax=panels, pad=0.01, fraction=0.03, label=_searched(every, source))
     bar.outline.set_visible(False)
     return figure
+
+
+def _searched(names: Sequence[str], source: str) -> str:
+    """What variables of these names set."""
+    return "weights and parameters" if any(": " in name for name in names) else f"weight of {source}"
 
 
 def _heat_map(axes: Axes, values: np.ndarray, names: Sequence[str]) -> AxesImage:
     rows, columns = values.shape
     image = axes.imshow(values, cmap=style.SEQUENTIAL, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    small = rows > MANY or columns > 20
     if columns <= 40:
         for (row, column), value in np.ndenumerate(values):
+            if np.isnan(value):  # a model outside of the search's space
+                continue
             colour = "white" if value < 0.5 else style.BLACK
-            size = 8 if columns <= 20 else 5.5
+            size = 5.5 if small else 8
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=size)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_yticks(range(rows), names)
+    axes.set_yticks(range(rows), names, fontsize=6.5 if rows > MANY else None)
     axes.tick_params(length=0)
     return image
 

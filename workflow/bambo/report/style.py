@@ -4,6 +4,7 @@ Colours: M. Okabe, K. Ito, Color Universal Design (2008), https://jfly.uni-koeln
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ ORANGE, SKY = "#e69f00", "#56b4e9"
 BANDS = ["#8cc4e6", "#f3c98b", "#8fd3bd", "#e6b8d0", "#f2e9a0", "#c9c9c9"]  # paler, for text upon them
 SEQUENTIAL = "cividis"  # its lightness grows evenly, for colour-blind readers and in grey
 
-# Single weights for the whole model are grey squares everywhere; other searches take these in turn.
+# A search of the same weights for the whole model is grey squares; several of them take markers of their own and paler
+# colours in turn, of which no two agree in both before 42. Other searches take these in turn.
 SINGLE = (GREY, "s")
+SINGLES = (
+    ["#8a8a8a", "#5ab4a0", "#b08fc7", "#c9a13b", "#7fb2d9", "#d48a8a"],
+    ["s", "d", "<", ">", "p", "h", "8"],
+)
 SEARCHES = [(BLUE, "o"), (VERMILION, "^"), (GREEN, "D"), (PURPLE, "v"), (ORANGE, "P"), (SKY, "X")]
 
 WIDTH = 9.0  # inches: 648 pt as SVG, so that letters have their size on a page 900 px wide
@@ -58,10 +64,13 @@ def new_figure(height: float, simulated: bool = False) -> Figure:
 
 
 def looks(searches: Sequence[str], single: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each search; those in `single` (one weight for the whole model) are grey."""
+    """Colour and marker of each search; `single`: those of the same weights for the whole model."""
     blocks = [search for search in searches if search not in single]
     turns = {search: SEARCHES[place % len(SEARCHES)] for place, search in enumerate(blocks)}
-    return {search: turns.get(search, SINGLE) for search in searches}
+    if len(single) == 1:
+        return {search: turns.get(search, SINGLE) for search in searches}
+    pairs = zip(cycle(SINGLES[0]), cycle(SINGLES[1]), strict=False)
+    return turns | dict(zip(single, pairs, strict=False))
 
 
 @styled
