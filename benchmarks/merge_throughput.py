@@ -257,46 +257,62 @@ def verdict(met: bool) -> str:
     return "met" if met else "MISSED"
 
 
-def beside_peer(bench: Bench, methods: Sequence[str], repeats: int, peer_seconds: float) -> Iterator[str]:
-    """The tables of both sides, line by line; thresholds are gathered anew for each merge but where said."""
-    floors = {models: bench.floor(models, repeats)["cpu"] for models in (2, 3)}
-    rows = []
-    for method in methods:
-        theirs = bench.peer(method, repeats, peer_seconds)
-        floor = floors[3 if METHODS[method].task_vectors else 2]
-        target = TARGETS.get(method)
-        rows.append(
-            (method, method, bench.ours("file", repeats, bench.recipe(method)), theirs, floor, target)
-        )
-        if METHODS[method].sparsifier in ("magnitude", "band"):
-            cache = bench.folder / "cache"
-            bench.ours("file", 1, bench.recipe(method), cache=str(cache))
-            cached = bench.ours("file", repeats, bench.recipe(method), cache=str(cache))
-            shutil.rmtree(cache)
-            rows.append((f"  {method}, cached thresholds", method, cached, theirs, floor, CACHED_TARGET))
+def share(ours: float, theirs: float, target: int) -> str:
+    return f"1/{target} {verdict(ours <= theirs / target)}" if target else ""
 
+
+@dataclass(frozen=True)
+class Row:
+    """What one merge cost. target: mergekit's CPU seconds by this number, at least; 0 for none."""
+
+    label: str
+    method: str
+    ours: Mapping[str, float]
+    theirs: Mapping[str, float]
+    floor: float
+    target: int
+
+
+def measured(bench: Bench, method: str, repeats: int, peer_seconds: float) -> Iterator[Row]:
+    """A method's row, and where it has thresholds, one with those of an earlier merge."""
+    theirs = bench.peer(method, repeats, peer_seconds)
+    floor = bench.floor(3 if METHODS[method].task_vectors else 2, repeats)["cpu"]
+    recipe = bench.recipe(method)
+    yield Row(method, method, bench.ours("file", repeats, recipe), theirs, floor, TARGETS.get(method, 0))
+    if METHODS[method].sparsifier in ("magnitude", "band"):
+        cache = bench.folder / "cache"
+        bench.ours("file", 1, recipe, cache=str(cache))
+        cached = bench.ours("file", repeats, recipe, cache=str(cache))
+        shutil.rmtree(cache)
+        yield Row(f"  {method}, cached thresholds", method, cached, theirs, floor, CACHED_TARGET)
+
+
+def beside_peer(bench: Bench, methods: Sequence[str], repeats: int, peer_seconds: float) -> Iterator[str]:
+    rows = []
     yield "CPU seconds, imports excluded"
-    yield f"{'':36}    ours  mergekit  ours/mergekit  target    floor  ours/floor  target"
-    for label, method, ours, theirs, floor, target in rows:
-        met = "" if target is None else f"1/{target} {verdict(ours['cpu'] <= theirs['cpu'] / target)}"
-        times = FLOOR_TARGETS.get(method)
-        fast = "" if times is None else f"{times} {verdict(ours['cpu'] <= times * floor)}"
-        yield (
-            f"{label:36}  {ours['cpu']:6.2f}  {theirs['cpu']:8.2f}  {ratio(ours['cpu'], theirs['cpu']):>13}  "
-            f"{met:10}  {floor:5.2f}  {ours['cpu'] / floor:10.1f}  {fast}"
-        )
+    yield f"{'':36}    ours  mergekit  ours/mergekit  target       floor  ours/floor  target"
+    for method in methods:
+        for row in measured(bench, method, repeats, peer_seconds):
+            rows.append(row)
+            ours, theirs = row.ours["cpu"], row.theirs["cpu"]
+            times = FLOOR_TARGETS.get(method)
+            fast = "" if times is None else f"{times} {verdict(ours <= times * row.floor)}"
+            yield (
+                f"{row.label:36}  {ours:6.2f}  {theirs:8.2f}  {ratio(ours, theirs):>13}  "
+                f"{share(ours, theirs, row.target):11}  {row.floor:5.2f}  {ours / row.floor:10.1f}  {fast}"
+            )
     yield ""
     yield "Whole processes, imports included"
-    yield f"{'':36}   CPU s                                     wall s            peak anonymous MB"
-    yield f"{'':36}    ours  mergekit  ours/mergekit  target      ours  mergekit    ours  mergekit  target (ours)"
-    for label, method, ours, theirs, _, _ in rows:
-        target = None if label != method else WHOLE_TARGETS.get(method)
-        whole = ours["process_cpu"], theirs["process_cpu"]
-        met = "" if target is None else f"1/{target} {verdict(whole[0] <= whole[1] / target)}"
+    yield f"{'':36}   CPU s                                      wall s            peak anonymous MB"
+    yield f"{'':36}    ours  mergekit  ours/mergekit  target       ours  mergekit    ours  mergekit  target"
+    for row in rows:
+        ours, theirs = row.ours["process_cpu"], row.theirs["process_cpu"]
+        memory = row.ours["memory"]
         yield (
-            f"{label:36}  {whole[0]:6.2f}  {whole[1]:8.2f}  {ratio(*whole):>13}  {met:10}  {ours['wall']:4.1f}  "
-            f"{theirs['wall']:8.1f}  {ours['memory']:6.0f}  {theirs['memory']:8.0f}  "
-            f"{MEMORY_TARGET} {verdict(ours['memory'] <= MEMORY_TARGET)}"
+            f"{row.label:36}  {ours:6.2f}  {theirs:8.2f}  {ratio(ours, theirs):>13}  "
+            f"{share(ours, theirs, WHOLE_TARGETS.get(row.method, 0)):11}  {row.ours['wall']:4.1f}  "
+            f"{row.theirs['wall']:8.1f}  {memory:6.0f}  {row.theirs['memory']:8.0f}  "
+            f"{MEMORY_TARGET} {verdict(memory <= MEMORY_TARGET)}"
         )
 
 
