@@ -9,7 +9,7 @@ import pytest
 import yaml
 from bambo.cli import main
 from bambo.config import load
-from bambo.cost import Estimate, Given, Range, Stage, number, stages
+from bambo.cost import Estimate, Given, Range, Stage, end_points, number, stages
 from bambo.errors import BadInput
 from bambo.files import write_json
 from bambo.report.cost import cost_text
@@ -43,6 +43,29 @@ def test_end_points_and_what_is_shared_count_once() -> None:
     assert counts() == {"blocks": [6, *[4] * 10], "single": [8]}
     only = {"single": {"preset": "model-grid", "weights": [0, 0.25, 0.5, 1]}}
     assert counts(searches=only) == {"single": [2]}
+
+
+def test_what_is_one_model_counts_once() -> None:
+    base = {"model": "resources/models/base"}
+    searches = {"a": {"preset": "model-grid"}, "b": {"preset": "baseline", "method": "task_arithmetic"}}
+    assert counts(searches=searches) == {"a": [9], "b": [0]}
+    searches["b"]["lambda"] = 0.5
+    assert counts(searches=searches) == {"a": [9], "b": [9]}
+    # Under ties its ends are no end points; without a base, the last source is one under every method.
+    ties = {"a": {"method": "dare_ties", "iterations": 0}}
+    assert counts(searches=ties, base=base) == {"a": [8]}
+    assert counts(searches=ties) == {"a": [7]}
+    searched = {"a": {"method": "dare_ties", "density": {"min": 0.2, "max": 0.4}, "iterations": 0}}
+    fixed = {"b": {"preset": "model-grid", "method": "dare_ties", "density": 0.3, "weights": [0.5]}}
+    assert counts(searches=searched | fixed, base=base) == {"a": [8], "b": [0]}
+
+
+def test_three_sources() -> None:
+    sources = demo()["sources"] | {"base": {"model": "resources/models/base"}}
+    grid = {"preset": "model-grid", "weights": [[0.2, 0.3, 0.5], [0, 1, 0]]}
+    config = load(demo(sources=sources, searches={"a": {"iterations": 0}, "b": grid}))
+    assert [stage.evaluations for own in stages(config).values() for stage in own] == [5, 1]
+    assert end_points(config) == 5
 
 
 def test_a_budget_cuts_the_last_batch() -> None:

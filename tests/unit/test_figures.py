@@ -212,3 +212,51 @@ def test_searches_differ_in_shape_and_in_lightness_from_the_page():
     assert len({colour for colour, _ in looks.values()}) == 7
     for colour, _ in looks.values():
         assert np.dot(to_rgb(colour), [0.2126, 0.7152, 0.0722]) < 0.7
+
+
+def test_a_dozen_searches_can_be_told_apart():
+    singles = [f"grid {place}" for place in range(10)]
+    looks = style.looks(["blocks", "layers", *singles], single=singles)
+    assert len(set(looks.values())) == 12
+    for colour, _ in looks.values():
+        assert np.dot(to_rgb(colour), [0.2126, 0.7152, 0.0722]) < 0.7
+
+
+def several() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The fake run with its grid three times, under names of their own."""
+    table = frames()
+    found = []
+    for frame in (table.observations, table.hypervolume):
+        grid = frame[frame["search"] == "single"]
+        more = [grid.assign(search=name) for name in ("second", "third")]
+        found.append(pd.concat([frame, *more], ignore_index=True))
+    return found[0], found[1]
+
+
+def test_several_grids_have_lines_of_their_own_and_one_point_of_progress():
+    observations, hypervolume = several()
+    figure = figures.figure_objective_space(observations, frames().pareto, REFERENCE_POINT)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"single", "second", "third"} <= set(labels)
+    progress = figures.figure_progress(observations, hypervolume).axes[0]
+    drawn = {line.get_label(): line.get_xdata() for line in progress.lines}
+    assert [len(drawn[name]) for name in ("single", "second", "third")] == [1, 1, 1]
+    assert len(drawn["blocks"]) > 1
+
+
+def test_variables_of_several_kinds_and_models_outside_of_the_space():
+    def named(text: str) -> str:
+        own = json.loads(text)
+        return json.dumps({f"{name}: {kind}": 0.5 for name in own for kind in ("a", "density")})
+
+    table = frames()
+    blocks = [frame[frame["search"] == "blocks"] for frame in (table.observations, table.pareto)]
+    observations, pareto = (frame.assign(variables=frame["variables"].map(named)) for frame in blocks)
+    first = pareto[pareto["front"] == "posterior"].index[0]
+    pareto.loc[first, "variables"] = "{}"
+    reference = table.observations[table.observations["search"] == "reference"]
+    axes, _ = figures.figure_weights(pd.concat([observations, reference]), pareto).axes
+    assert "weights and parameters" in axes.get_title(loc="left")
+    assert len(axes.get_yticks()) == 16
+    models = (pareto["front"] == "posterior").sum()
+    assert len(axes.texts) == 16 * (models - 1)

@@ -1,5 +1,6 @@
 """Decisions of a search: what they ask for, when they stop, and that equal files give equal decisions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bambo.records import write_record
 from bambo.run import Run
 from bambo.search.ledger import decide, proposal_path, read_ledger
 from bambo.search.presets import PRESETS
+from bambo.space import variables
 from fake_run import BLOCKS, GROUPS, OBJECTIVES, REFERENCE_POINT, VARIABLES, measured_scores, write_scores
 
 CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16, "n_initial": 4, "batch_size": 2, "iterations": 4}
@@ -44,7 +46,9 @@ def scale(run: Run) -> dict[str, Any]:
     return normalisation(OBJECTIVES, {name: run.scores(id) for name, id in ids.items()})
 
 
-def step(run: Run, iteration: int, settings: dict[str, Any], search: str = "blocks") -> dict[str, Any]:
+def step(
+    run: Run, iteration: int, settings: dict[str, Any], search: str = "blocks", variables: Any = None
+) -> dict[str, Any]:
     """Decide, write the proposal and score its candidates."""
     proposal = decide(
         run,
@@ -52,7 +56,7 @@ def step(run: Run, iteration: int, settings: dict[str, Any], search: str = "bloc
         iteration,
         settings=settings,
         settings_hash="0",
-        variables=VARIABLES[search],
+        variables=variables or VARIABLES[search],
         normalisation=scale(run),
         reference=REFERENCE_POINT,
     )
@@ -146,3 +150,51 @@ def test_files_make_another_candidate(tmp_path: Path, files_from: str) -> None:
     run = make_run(tmp_path)
     own = run.source_recipe("thinking", files_from=files_from)
     assert (own["id"] == run.source_recipe("thinking")["id"]) == (files_from == "instruct")
+
+
+# Methods, parameters, sources
+
+TIES = {"method": "ties", "density": {"min": 0.2, "max": 0.6}, "lambda": 1.0}
+BASE = {"path": "base", "fingerprint": "base", "sample": "0"}
+
+
+def test_a_search_of_parameters_beside_the_weights(tmp_path: Path) -> None:
+    run = replace(make_run(tmp_path), base=BASE)
+    settings = SETTINGS | TIES
+    found = variables(VARIABLES["blocks"], list(run.sources), settings)
+    proposals = [step(run, iteration, settings, variables=found) for iteration in range(2)]
+    asked = [id for proposal in proposals for id in proposal["candidates"]]
+    assert len(set(asked)) == 6
+    for id, point in zip(asked, [x for each in proposals for x in each["variables"]], strict=True):
+        recipe = read_json(tmp_path / "candidates" / id / "recipe.json")
+        assert (recipe["method"], recipe["base"]["fingerprint"]) == ("ties", "base")
+        assert [recipe["weights"][groups[0]][0] for groups in BLOCKS] == point[::2]
+        density = [recipe["parameters"]["density"][groups[0]] for groups in BLOCKS]
+        assert density == pytest.approx([0.2 + 0.4 * x for x in point[1::2]], abs=1e-6)
+    assert not {*asked} & {run.source_recipe(name)["id"] for name in run.sources}
+
+
+def test_a_search_of_three_sources(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run = replace(run, sources={**run.sources, "third": {"path": "x", "fingerprint": "third", "sample": "0"}})
+    settings = SETTINGS | {"n_initial": 5}
+    found = variables(VARIABLES["blocks"], list(run.sources), settings)
+    first, second = (step(run, iteration, settings, variables=found) for iteration in range(2))
+    assert first["origin"] == ["all-third", "all-thinking", "all-instruct", "balanced", "sobol"]
+    assert first["candidates"][:3] == [
+        run.source_recipe(name)["id"] for name in ("third", "thinking", "instruct")
+    ]
+    assert np.shape(second["variables"]) == (2, 16)
+    for id in second["candidates"]:
+        weights = read_json(tmp_path / "candidates" / id / "recipe.json")["weights"]
+        assert all(sum(own) == pytest.approx(1, abs=1e-9) for own in weights.values())
+
+
+def test_no_merge_is_asked_for_twice_under_two_names(tmp_path: Path) -> None:
+    # With all weight on the first source, the second one's share of the rest is the same for any value.
+    run = make_run(tmp_path)
+    run = replace(run, sources={**run.sources, "third": {"path": "x", "fingerprint": "third", "sample": "0"}})
+    found = variables(VARIABLES["single"], list(run.sources), SETTINGS)
+    asked = [step(run, t, SETTINGS, "single", variables=found)["candidates"] for t in range(5)]
+    ids = [id for each in asked for id in each]
+    assert len(set(ids)) == len(ids)

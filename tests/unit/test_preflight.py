@@ -195,3 +195,22 @@ def test_answers_that_would_cut_the_prompt(
 def test_room_for_a_prompt() -> None:
     with pytest.raises(BadInput, match=r"model_length: found 160, expected more than the 160 of max_tokens"):
         load(demo(evaluation__model_length=160))
+
+
+def test_a_base_is_checked_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pico
+
+    monkeypatch.chdir(ROOT)
+    other = pico.make_pair(tmp_path)
+    base = {"model": str(next(iter(other.values())))}
+    check(load(demo(base=base)), 1)
+    with pytest.raises(BadInput, match="give fine-tunes of one model"):
+        check(load(demo(base=base, searches={"a": {"method": "dare_ties"}})), 1)
+    check(load(demo(base={"model": "resources/models/base"}, searches={"a": {"method": "ties"}})), 1)
+
+
+def test_an_adapter_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    adapted = {"model": "resources/models/thinking", "adapter": "resources/none"}
+    with pytest.raises(BadInput, match=r"sources\.thinking\.adapter: found no resources/none in"):
+        check(load(demo(sources__thinking=adapted)), 1)

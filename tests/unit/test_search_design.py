@@ -5,7 +5,7 @@ import pytest
 from bambo.search.design import grid, sobol, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.stopping import stalled
-from bambo.space import rounded
+from bambo.space import expand, rounded, variables
 from fake_run import SOURCES, VARIABLES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +63,38 @@ def test_stop_rule_asks_for_growth_over_the_last_iterations() -> None:
 @given(st.lists(st.floats(0, 2), min_size=3, max_size=8).map(sorted), st.integers(1, 3))
 def test_no_growth_at_all_always_stops(values: list[float], iterations: int) -> None:
     assert stalled([*values, *[values[-1]] * iterations], growth=0.0, iterations=iterations)
+
+
+# Several sources and searched parameters
+
+THREE = ["a", "b", "c"]
+PART = [{"name": "model", "groups": ["all"]}]
+TIES = {"method": "ties", "density": {"min": 0.2, "max": 0.6}, "lambda": 1.0}
+
+
+def test_warm_start_of_three_sources() -> None:
+    found = variables([*PART, {"name": "head", "groups": ["head"]}], THREE, TIES)
+    X, origins = warm_start(found, THREE, 9, seed=0)
+    assert origins == ["all-c", "all-a", "all-b", "balanced"] + ["sobol"] * 5
+    assert X[:, 2].tolist()[:4] == [0.5] * 4  # a parameter, in its middle
+    assert X[0].tolist() == [0, 0, 0.5] * 2
+    assert X[1].tolist() == [1, 0, 0.5] * 2
+    assert X[2].tolist() == [0, 1, 0.5] * 2
+    assert X[3].tolist() == [0.333333, 0.5, 0.5] * 2
+    assert (X.round(6) == X).all()
+
+
+def test_sobol_points_are_uniform_in_the_weights_of_three_sources() -> None:
+    found = variables(PART, THREE, {"method": "linear"})
+    X, _ = warm_start(found, THREE, 4 + 512, seed=0)
+    weights = np.array([expand(x, found, {"method": "linear"}).weights["all"] for x in X[4:].tolist()])
+    np.testing.assert_allclose(weights.mean(axis=0), 1 / 3, atol=0.005)
+
+
+@pytest.mark.parametrize(
+    "weights", [[0.2, 0.3, 0.5], [0, 0, 1], [0, 0.7, 0.3], [0.3, 0.3, 0.4], [0.9, 0.1, 0]]
+)
+def test_grid_of_three_sources(weights: list[float]) -> None:
+    found = variables(PART, THREE, {"method": "linear"})
+    [point] = grid([weights], found)
+    np.testing.assert_allclose(expand(point, found, {"method": "linear"}).weights["all"], weights, atol=5e-7)

@@ -151,3 +151,11 @@ def test_a_job_imports_no_torch(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, "evaluate", str(folder)], check=True)
     assert is_scored(folder)
+
+
+def test_sources_in_between_have_places_in_even_steps():
+    def share(*weights: float) -> float:
+        return simulated._share({group: [*weights] for group in GROUPS}, "tokens")
+
+    assert [share(1, 0, 0), share(0, 1, 0), share(0, 0, 1)] == pytest.approx([1, 0.5, 0])
+    assert share(0.5, 0.25, 0.25) == pytest.approx(0.625)

@@ -196,3 +196,13 @@ def test_an_engine_that_is_not_installed_is_said_at_the_start(tmp_path: Path) ->
     check_environment(load(demo(**elsewhere, evaluation__python=str(tmp_path / "with"))), conda=False)
     # One that is on the cluster's nodes alone cannot be asked.
     check_environment(load(demo(**elsewhere, evaluation__python=str(tmp_path / "none"))), conda=False)
+
+
+def test_what_a_missing_base_makes_of_methods_is_said() -> None:
+    searches = {
+        "ties": {"preset": "baseline", "method": "ties"},
+        "dare": {"preset": "baseline", "method": "dare_linear"},
+    }
+    dare, ties = notes(load(demo(searches=searches)), 1, None)
+    assert dare.startswith("searches.dare: no base is set, and instruct, the last source, serves as the base")
+    assert ties.startswith("searches.ties: left out: no base is set")

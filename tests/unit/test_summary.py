@@ -244,3 +244,66 @@ def test_frames_of_the_fake_run_have_what_these_tests_look_for():
     assert (table["status"] == "failed").sum() == 1
     assert (table["warning"] != "").any()
     assert pd.api.types.is_integer_dtype(table["iteration"])
+
+
+def test_two_searches_are_not_put_side_by_side():
+    assert "Searches side by side" not in text_of(frames())
+
+
+def test_several_searches_side_by_side():
+    table = frames()
+    facts = {
+        "method": "ties",
+        "granularity": "model",
+        "hypervolume": 0.21,
+        "evaluations": 9,
+        "union_front": False,
+    }
+    none = {"search": "ties", **facts, "candidate": "", "variables": "", "reason": "no merge on its front"}
+    left_out = {
+        "search": "della",
+        "method": "",
+        "variables": "",
+        "union_front": False,
+        "reason": "left out: no " * 20,
+    }
+    more = pd.DataFrame([none, left_out])
+    comparison = pd.concat([table.comparison, more], ignore_index=True).astype({"evaluations": "Int64"})
+    lines = text_of(table._replace(comparison=comparison)).splitlines()
+    start = next(place for place, line in enumerate(lines) if "side by side" in line)
+    rows = {line.split()[0]: line.split() for line in lines[start:] if line.startswith("  ")}
+    own = comparison[comparison["search"] == "blocks"]
+    front, union = f"{len(own)}", f"{own['union_front'].sum()}"
+    assert rows["blocks"] == [
+        "blocks",
+        "linear",
+        "block",
+        "16",
+        f"{own['hypervolume'].iloc[0]:.4f}",
+        front,
+        union,
+    ]
+    assert rows["ties"] == ["ties", "ties", "model", "9", "0.2100", "0", "0"]
+    assert rows["della:"][:3] == ["della:", "left", "out:"]
+    assert max(map(len, lines)) <= 110
+
+
+def test_variables_of_several_kinds_are_summed_up():
+    def named(text: str) -> str:
+        own = json.loads(text)
+        kinds = {"a": 0.25, "density": 0.5}
+        return json.dumps({f"{name}: {kind}": value for name in own for kind, value in kinds.items()})
+
+    table = frames()
+    rest = [
+        frame.assign(variables=frame["variables"].map(named)) for frame in (table.observations, table.pareto)
+    ]
+    first = rest[1].query("search == 'blocks' and front == 'posterior'").index[0]
+    rest[1].loc[first, "variables"] = "{}"  # outside of the space
+    text = text_of(Frames(*rest, *table[2:]))
+    head = next(line for line in text.splitlines() if line.split()[:1] == ["candidate"])
+    assert head.split()[-2:] == ["a", "density"]
+    lines = text.splitlines()[text.splitlines().index(head) + 1 :]
+    assert lines[0].split()[-1] == f"{rest[1].loc[first, 'tokens']:.1f}"
+    assert lines[1].split()[-2:] == ["0.25", "0.50"]
+    assert "(means over the parts of the model; all of them: tables/pareto.csv)" in text

@@ -1,6 +1,7 @@
 """Tables of a run against naive versions, closed forms and hand-made files."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,19 @@ from bambo.objectives import normalisation
 from bambo.pareto import hypervolume, non_dominated
 from bambo.records import read_record, write_record
 from bambo.report import tables
-from fake_run import OBJECTIVES, REFERENCE_POINT, SETTINGS, VARIABLES, add_candidate, fail, fake_run, frames
+from bambo.space import variables
+from fake_run import (
+    GROUPS,
+    OBJECTIVES,
+    REFERENCE_POINT,
+    SETTINGS,
+    SOURCES,
+    VARIABLES,
+    add_candidate,
+    fail,
+    fake_run,
+    frames,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -482,7 +495,7 @@ def test_reading_a_table_that_is_not_there(tmp_path):
         tables.read(tmp_path, "pareto")
 
 
-@pytest.mark.parametrize("name", ["observations", "pareto", "hypervolume", "selection"])
+@pytest.mark.parametrize("name", ["observations", "pareto", "hypervolume", "comparison", "selection"])
 def test_every_column_is_explained(name):
     text = (Path(__file__).parents[2] / "results/README.md").read_text()
     section = text.split(f"### {name}.csv")[1].split("\n## ")[0].split("\n### ")[0]
@@ -494,3 +507,127 @@ def test_every_column_is_explained(name):
             column = column.replace(special, written)
         shared = "`<b>`.*" if column.startswith("`<b>`") else "`<o>`*"
         assert column in explained or shared in explained, column
+
+
+# Methods under which a source is not in the space, and the searches side by side
+
+TIES = {**SETTINGS["single"], "method": "ties", "density": {"min": 0.2, "max": 0.6}, "lambda": 1.0}
+POINTS = [[0.1, 0.0], [0.5, 0.5], [0.9, 1.0], [0.7, 0.25]]
+
+
+@pytest.fixture(scope="module")
+def with_ties(tmp_path_factory):
+    """The fake run with a search "ties", of a weight for the whole model and a density beside it."""
+    run_dir = fake_run(tmp_path_factory.mktemp("ties"), iterations=0)
+    found = variables([{"name": "model", "groups": GROUPS}], SOURCES, TIES)
+    write_json(run_dir / "search/ties/variables.json", {"variables": found})
+    proposal = {
+        "search": "ties",
+        "iteration": 0,
+        "stop": None,
+        "candidates": [add_candidate(run_dir, np.full(8, x + 0.01)) for x, _ in POINTS],
+        "variables": POINTS,
+        "origin": ["sobol"] * 4,
+    }
+    write_record(run_dir / "search/ties/proposals/t000.json", "proposal", proposal)
+    run = tables.read_run(run_dir, {**VARIABLES, "ties": found})
+    observations = tables.observations(run)
+    return run, observations, {**SETTINGS, "ties": TIES}
+
+
+def test_searched_parameters_are_shown_as_they_are(with_ties):
+    _, observations, _ = with_ties
+    own = observations[observations["search"] == "ties"]
+    assert json.loads(own["variables"].iloc[1]) == {"model": 0.5, "model: density": 0.4}
+    assert tables.single_weight_searches(observations) == ["single", "ties"]
+    assert tables.shown_searches(observations) == ["blocks"]
+
+
+def test_a_source_outside_of_the_space_counts_as_measured(with_ties):
+    run, observations, of_searches = with_ties
+    ends = tables.end_points(observations)["candidate"]
+    means = ["reasoning_posterior_mean", "efficiency_posterior_mean"]
+
+    def members(base: int | None) -> pd.DataFrame:
+        pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT, base_source=base)
+        rows = pareto[(pareto["search"] == "ties") & (pareto["front"] == "posterior")]
+        return rows.set_index("candidate")
+
+    outside = members(None)
+    assert set(ends) <= set(outside.index)
+    for name in ends:
+        row = outside.loc[name]
+        assert row["variables"] == "{}"
+        assert row[means].tolist() == row[NAMES].tolist()
+        assert row["reasoning_posterior_sd"] == row["reasoning_stderr"]
+    # A base that is the last source: all weight on it is that source.
+    last = members(1)
+    assert last.loc[ends["thinking"], "variables"] == "{}"
+    assert json.loads(last.loc[ends["instruct"], "variables"]) == {"model": 0.0, "model: density": 0.4}
+
+
+def test_what_the_surrogate_sees(with_ties, monkeypatch):
+    run, observations, of_searches = with_ties
+    seen = []
+
+    def posterior_front(X, Y, variance, stderr, settings, reference):
+        seen.append(X)
+        return Y, stderr, non_dominated(Y)
+
+    monkeypatch.setattr("bambo.search.ask.posterior_front", posterior_front)
+    tables.pareto(run, observations, of_searches, REFERENCE_POINT)
+    np.testing.assert_allclose(seen[-1][:4], POINTS, atol=1e-6)
+    assert np.isnan(seen[-1][4:]).all()
+    assert len(seen[-1]) == 6
+
+
+def test_comparison_has_the_merges_of_every_observed_front(with_ties):
+    run, observations, of_searches = with_ties
+    pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT)
+    course = tables.hypervolume(observations, REFERENCE_POINT)
+    table = tables.comparison(observations, pareto, course, of_searches, {"della": "no base is set"})
+    assert table["search"].unique().tolist() == ["blocks", "single", "ties", "della"]
+    ends = tables.end_points(observations)["candidate"]
+    fronts = pareto[(pareto["front"] == "observed") & ~pareto["candidate"].isin(ends)]
+    for search, own in table.groupby("search"):
+        if search == "della":
+            assert own[["method", "candidate", "variables"]].to_numpy().tolist() == [["", "", ""]]
+            assert own["reason"].tolist() == ["left out: no base is set"]
+            assert not own["union_front"].any()
+            continue
+        front = fronts[fronts["search"] == search]
+        assert own["candidate"].tolist() == front["candidate"].tolist()
+        union = fronts.loc[fronts["search"] == "all", "candidate"]
+        assert own["union_front"].tolist() == front["candidate"].isin(union).tolist()
+        assert set(own["method"]) == {of_searches[search]["method"]}
+        last = course[course["search"] == search].iloc[-1]
+        assert set(own["hypervolume"]) == {last["hypervolume"]}
+        assert set(own["evaluations"]) == {last["evaluations"]}
+        values = observations.drop_duplicates("candidate").set_index("candidate").loc[own["candidate"]]
+        assert own["tiny_aime.tokens"].tolist() == values["tiny_aime.tokens"].tolist()
+
+
+def test_a_search_without_a_merge_on_its_front_has_a_row(with_ties):
+    run, observations, of_searches = with_ties
+    worse = observations.copy()
+    worse.loc[worse["search"] == "single", NAMES] = -0.5
+    pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT)
+    pareto = pareto[pareto["search"] != "single"]
+    course = tables.hypervolume(worse, REFERENCE_POINT)
+    [row] = (
+        tables.comparison(worse, pareto, course, of_searches, {})
+        .query("search == 'single'")
+        .to_dict("records")
+    )
+    assert (row["method"], row["candidate"], row["evaluations"]) == ("linear", "", 9)
+    assert row["reason"] == "no merge on its observed front: the end points are better"
+    assert row["hypervolume"] == pytest.approx(0.21)
+
+
+def test_reference_rows_of_three_sources(with_ties):
+    run, _, _ = with_ties
+    three = replace(run, end_points={**run.end_points, "third": run.own_files["thinking"]})
+    rows = tables.observations(three).query("search == 'reference'")
+    shown = [json.loads(text) for text in rows["variables"]][:3]
+    names = ["model: thinking", "model: instruct (of the rest)"]
+    assert [[own[name] for name in names] for own in shown] == [[1, 0], [0, 1], [0, 0]]

@@ -19,10 +19,9 @@ from .disk import size
 from .errors import BadInput
 from .evaluation.data import read_data
 from .files import read_json
-from .methods import METHODS
-from .run import Merge, simplest
+from .run import simplest
 from .smoke import smoke_ids
-from .space import alone
+from .space import alone, everywhere, expand, variables
 from .start import RECORD
 
 
@@ -144,15 +143,11 @@ def stages(config: Config) -> dict[str, list[Stage]]:
 
 
 def _model(config: Config, weights: Sequence[float], settings: Mapping[str, Any]) -> str:
-    """A name of the model with the same weights and parameters everywhere; searched ones are in their middle."""
-    values = {name: settings[name] for name in METHODS[settings["method"]].parameters}
-    middle = {
-        name: (own["min"] + own["max"]) / 2 if isinstance(own, dict) else own for name, own in values.items()
-    }
-    parameters = {name: {"": value} for name, value in middle.items()}
-    merge = Merge({"": weights}, settings["method"], parameters, settings.get("rescale", "papers"))
+    """A name of the model with the same weights in every part, and what is searched beside them in its middle."""
+    found = variables([{"name": "model", "groups": ["model"]}], list(config.sources), settings)
     base = config.serves_as_base
-    return str(simplest(merge, None if base is None else list(config.sources).index(base)))
+    place = None if base is None else list(config.sources).index(base)
+    return str(simplest(expand(everywhere(weights, found), found, settings), place))
 
 
 # ------------------------------------------------------------------------------------------------- measured
