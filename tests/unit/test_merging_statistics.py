@@ -51,7 +51,7 @@ def test_largest_is_what_sorting_finds(kind, small, monkeypatch):
 def test_largest_where_the_sample_misleads(monkeypatch):
     """All that is large lies where the sample does not look."""
     monkeypatch.setattr(thresholds, "SMALL", 0)
-    monkeypatch.setattr(thresholds, "SAMPLE", 512)
+    monkeypatch.setattr(thresholds, "SAMPLE", 2048)
     values = np.full(100_000, 1e-3, np.float32)
     values[50_000:60_000] = np.linspace(1, 2, 10_000)
     assert found(values, [5000, 10_000, 10_001], 4096) == pytest.approx([values[55_000], 1, 1e-3], rel=1e-3)
