@@ -147,10 +147,14 @@ DENSITY, GAMMA, LAMBDA = (0.2, 0.5, 0.1, 0.05, 1.0, 0.75), (0.01, 0.05, 0.1, 0.0
 # nothing at all, ours one element, as both do with TIES.
 BREADCRUMBS = {"density": (0.9, 0.5, 0.8, 0.2), "gamma": GAMMA, "lambda": LAMBDA}
 EXACT = [
-    *(Case(models, "linear", weights) for models in ("tied", "untied") for weights in (SHARES, SHARES_3)),
+    *(
+        Case(models, "linear", weights)
+        for models in ("tied", "untied", "large")
+        for weights in (SHARES, SHARES_3)
+    ),
     *(
         Case(models, "task_arithmetic", weights, {"lambda": LAMBDA})
-        for models in ("tied", "untied")
+        for models in ("tied", "untied", "large")
         for weights in (FREE, SHARES_3)
     ),
 ]
