@@ -6,7 +6,6 @@ import pico
 import pytest
 import torch
 from bambo.checkpoint import (
-    check_compatible,
     check_finite,
     check_replaceable,
     companion_files,
@@ -17,6 +16,7 @@ from bambo.checkpoint import (
     open_checkpoint,
     sample,
 )
+from bambo.compatibility import check_compatible
 from bambo.errors import BadInput
 from bambo.headers import encode_header, read_header, read_mark
 from safetensors import safe_open

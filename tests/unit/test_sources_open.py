@@ -3,7 +3,8 @@
 import pico
 import pytest
 import torch
-from bambo.checkpoint import check_compatible, groups, open_checkpoint
+from bambo.checkpoint import groups, open_checkpoint
+from bambo.compatibility import check_compatible
 from bambo.errors import BadInput
 from bambo.merging import merge, open_sources
 from bambo.partition import layer_differences
@@ -180,6 +181,18 @@ def test_base_that_does_not_fit(tmp_path, change, message):
     pair = {name: pico.write_checkpoint(tmp_path / name, pico.tensors(seed=i)) for i, name in enumerate("ab")}
     with pytest.raises(BadInput, match=message):
         open_sources(recipe_of(pair, [0.5, 0.5], "task_arithmetic", base=base))
+
+
+def test_base_of_a_shorter_context(tmp_path):
+    """Qwen3-4B-Base has another rope_theta than Qwen3-4B-Thinking-2507; it is never run."""
+    folders = {
+        name: pico.write_checkpoint(tmp_path / name, pico.tensors(seed=i), {"rope_theta": theta})
+        for i, (name, theta) in enumerate({"a": 5e6, "b": 5e6, "base": 1e6}.items())
+    }
+    base = folders.pop("base")
+    assert open_sources(recipe_of(folders, [0.5, 0.5], "task_arithmetic", base=base)).base
+    with pytest.raises(BadInput, match=r"base/config\.json: rope\.rope_theta is 1000000\.0, 5000000\.0 in .*a"):
+        open_sources(recipe_of({"a": folders["a"], "base": base}, [0.5, 0.5]))
 
 
 def test_base_that_changed_or_is_truncated(tmp_path):

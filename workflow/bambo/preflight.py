@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .candidate import devices
-from .checkpoint import Checkpoint, check_compatible, open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
+from .compatibility import check_compatible
 from .config import (
     Config,
     check_blocks,
@@ -97,11 +98,12 @@ def check_objectives(config: Config) -> None:
 
 def _check_sources(config: Config) -> None:
     paths = [(source.model, source.adapter) for source in config.sources.values()]
-    if config.base is not None and needs_base(config):
-        paths.append((config.base.model, None))
     local = [each for each in paths if not any(map(is_hub_id, filter(None, each)))]
     checkpoints = [open_checkpoint(*each) for each in local]
-    check_compatible(checkpoints, config.merge.vocabulary)
+    base = None
+    if config.base is not None and needs_base(config) and not is_hub_id(config.base.model):
+        base = open_checkpoint(config.base.model)
+    check_compatible(checkpoints, config.merge.vocabulary, base)
     for checkpoint in checkpoints:
         check_blocks(config, checkpoint.layers)
         _check_length(config, checkpoint)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bambo.checkpoint import check_compatible, open_checkpoint
+from bambo.checkpoint import open_checkpoint
+from bambo.compatibility import check_compatible
 from bambo.files import atomic, read_json
 from bambo.jobs import job
 from bambo.partition import layer_differences

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint import Checkpoint, check_compatible, groups, map_tensors, open_checkpoint, sample
+from ..checkpoint import Checkpoint, groups, map_tensors, open_checkpoint, sample
+from ..compatibility import check_compatible
 from ..errors import BadInput
 from ..recipe import check_recipe
 from .tensors import FLOATS, Adapted, Padded, Stored, Tensor
@@ -35,7 +36,9 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
     checkpoints = {
         name: open_checkpoint(record["path"], record.get("adapter")) for name, record in records.items()
     }
-    check_compatible(list(checkpoints.values()), recipe.get("options", {}).get("vocabulary", "exact"))
+    sources = [checkpoint for name, checkpoint in checkpoints.items() if name != "base"]
+    vocabulary = recipe.get("options", {}).get("vocabulary", "exact")
+    check_compatible(sources, vocabulary, checkpoints.get("base"))
     template = checkpoints[f"source {recipe['files_from']}"]
     members = groups(template)
     if differing := sorted(members.keys() ^ recipe["weights"].keys()):
