@@ -60,6 +60,34 @@ def unwritable_results(config: dict[str, Any], folder: Path) -> None:
     (folder / "results").write_text("")
 
 
+def weights_of_three(config: dict[str, Any], folder: Path) -> None:
+    config["sources"]["base"] = {"model": str(ROOT / "resources/models/base")}
+    config["searches"]["single"]["weights"] = [[0.5, 0.3, 0.2], [0.5, 0.3, 0.3]]
+
+
+def method(name: str, **parameters: Any) -> Callable[[dict[str, Any], Path], None]:
+    def mistake(config: dict[str, Any], folder: Path) -> None:
+        config["base"] = {"model": str(ROOT / "resources/models/base")}
+        config["searches"]["blocks"] |= {"method": name, **parameters}
+
+    mistake.__name__ = name
+    return mistake
+
+
+def weight_that_cancels(config: dict[str, Any], folder: Path) -> None:
+    config["searches"]["blocks"]["method"] = "ties"
+
+
+def missing_base(config: dict[str, Any], folder: Path) -> None:
+    config["base"] = {"model": "./nowhere"}
+
+
+def base_of_other_shape(config: dict[str, Any], folder: Path) -> None:
+    other_shape(config, folder)
+    config["base"], config["sources"] = config["sources"]["thinking"], small_config()["sources"]
+    config["searches"]["blocks"]["method"] = "dare_ties"
+
+
 def copy_source(config: dict[str, Any], folder: Path) -> None:
     shutil.copytree(ROOT / "resources/models/thinking", folder / "copy")
     config["sources"]["thinking"]["model"] = "./copy"
@@ -85,6 +113,16 @@ CASES: list[tuple[Callable[[dict[str, Any], Path], None], list[str]]] = [
     (large_batch, ["searches.blocks.batch_size", "budget"]),
     (unknown_task, ["evaluation.tasks.tiny_aime.task", "aime25"]),
     (unwritable_results, ["results"]),
+    (weights_of_three, ["searches.single.weights[1]", "[0.5, 0.3, 0.3]", "sum 1"]),
+    (method("dare_ties", density=1.5), ["searches.blocks.density", "1.5", "at most 1"]),
+    (method("breadcrumbs", gamma=0.2), ["searches.blocks.gamma", "0.2", "density 0.9"]),
+    (
+        method("della", epsilon={"min": 0.1, "max": 0.6}),
+        ["searches.blocks.epsilon", "0.6", "between 0 and 1"],
+    ),
+    (weight_that_cancels, ["searches.blocks.method", "one task vector", "thinking", "without_base"]),
+    (missing_base, ["base.model", "nowhere"]),
+    (base_of_other_shape, ["model.layers.0.mlp.", "shape"]),
 ]
 
 
