@@ -213,6 +213,8 @@ def test_what_a_missing_base_makes_of_the_methods_in_use() -> None:
 def test_when_the_base_is_needed() -> None:
     assert needs_base(load(with_search("ties")))
     assert not needs_base(load(with_search("linear")))
+    assert not needs_base(load(with_search("task_arithmetic")))
+    assert needs_base(load(with_search("task_arithmetic", **{"lambda": 0.8})))
     assert not needs_base(load(with_search("dare_ties", base=None)))
 
 

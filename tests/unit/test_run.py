@@ -145,7 +145,7 @@ def test_the_base_is_read_where_it_is_needed(tmp_path: Path, monkeypatch: pytest
 
 def test_a_base_that_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = {"thinking": "1", "instruct": "2", "base": "2"}
-    with pytest.raises(BadInput, match=r"base\.model: the same model as that of sources\.instruct"):
+    with pytest.raises(BadInput, match=r"base\.model: its files are those of sources\.instruct; name"):
         opened(tmp_path, monkeypatch, records, **TIES)
     said = TIES | {"base": {"model": "resources/models/instruct"}}
     # The last source is the base anyway: its candidates are those of a run without one.

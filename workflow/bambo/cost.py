@@ -145,9 +145,7 @@ def stages(config: Config) -> dict[str, list[Stage]]:
 def _model(config: Config, weights: Sequence[float], settings: Mapping[str, Any]) -> str:
     """A name of the model with the same weights in every part, and what is searched beside them in its middle."""
     found = variables([{"name": "model", "groups": ["model"]}], list(config.sources), settings)
-    base = config.serves_as_base
-    place = None if base is None else list(config.sources).index(base)
-    return str(simplest(expand(everywhere(weights, found), found, settings), place))
+    return str(simplest(expand(everywhere(weights, found), found, settings), config.base_source))
 
 
 # ------------------------------------------------------------------------------------------------- measured

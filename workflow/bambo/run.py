@@ -47,11 +47,8 @@ def simplest(merge: Merge, base_source: int | None) -> Merge:
         merge.method == "task_arithmetic" and set(merge.parameters["lambda"].values()) == {1}
     )
     only = merge.only_source
-    if (plain and (only is not None or merge.method != "slerp")) or (
-        only is not None and only == base_source
-    ):
-        return Merge(merge.weights)
-    return merge
+    alone = only is not None and (plain or only == base_source)
+    return Merge(merge.weights) if alone or (plain and merge.method != "slerp") else merge
 
 
 @dataclass(frozen=True)
@@ -162,8 +159,8 @@ def _base(config: Config, sources: Mapping[str, Mapping[str, str]]) -> dict[str,
     record = _source(read_json(config.folder / "base.json"))
     for name, source in sources.items():
         if source["fingerprint"] == record["fingerprint"] and name != config.serves_as_base:
-            raise BadInput(f"base.model: the same model as that of sources.{name}; give both the same model")
-    return None if config.serves_as_base == list(sources)[-1] else record
+            raise BadInput(f"base.model: its files are those of sources.{name}; name the same place in both")
+    return None if config.base_source == len(sources) - 1 else record
 
 
 def _with_data(evaluation: dict[str, Any], data: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 #
 # REQUIRED INPUTS  sources.<name>.model and base.model: folders with safetensors, or hub ids
 # OUTPUTS          sources/<name>.json   fingerprint, architecture, dtype, tensors per layer
-#                  base.json             the same of the base, where a search's method works on task vectors
+#                  base.json             the same of the base, where it makes a difference to a search
 
 
 rule source:
@@ -33,7 +33,7 @@ rule base:
     output:
         f"{RUN}/base.json",
     log:
-        f"{RUN}/logs/source/base.log",
+        f"{RUN}/logs/base.log",
     conda:
         "../../envs/merge.yaml"
     resources:

@@ -18,13 +18,12 @@ with job(snakemake.log[0]):
     tables.check_scored(run, {name: iterations(config, name) for name in config.searches})
     observations = tables.observations(run)
     settings = {name: search_settings(config, name) for name in config.searches}
-    base = config.serves_as_base
     pareto = tables.pareto(
         run,
         observations,
         settings,
         config.reference_point,
-        base_source=None if base is None else list(config.sources).index(base),
+        base_source=config.base_source,
     )
     hypervolume = tables.hypervolume(observations, config.reference_point)
     comparison = tables.comparison(observations, pareto, hypervolume, settings, config.left_out)

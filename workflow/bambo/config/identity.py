@@ -93,9 +93,8 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
 
 
 def needs_base(config: Config) -> bool:
-    """Whether a search's method works on task vectors, and a base is set for them."""
-    methods = [METHODS[search.method] for search in config.searches.values()]
-    return config.base is not None and any(method.task_vectors for method in methods)
+    """Whether a base is set, and makes a difference to a search."""
+    return config.base is not None and any(search.depends_on_base for search in config.searches.values())
 
 
 def hub_benchmarks(config: Config) -> list[str]:
@@ -165,10 +164,9 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
         tables["reference_point"] = config.reference_point
     if measuring := _measuring(config):
         tables["evaluation"] = measuring
-    method = METHODS[settings["method"]]
-    if method.task_vectors and config.base is not None:
+    if config.base is not None and config.searches[search].depends_on_base:
         tables["base"] = config.base.model_dump()
-    if method.random:
+    if METHODS[settings["method"]].random:
         tables["merge"] = {"seed": config.merge.seed}
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
 

@@ -190,6 +190,12 @@ class Search(Table):
         """All parameters of the method; searched ones have a span."""
         return {**METHODS[self.method].parameters, **self.given_parameters}
 
+    @property
+    def depends_on_base(self) -> bool:
+        """Whether the base makes a difference; from task arithmetic with lambda 1 it cancels out."""
+        cancels = self.method == "task_arithmetic" and self.parameters == {"lambda": 1}
+        return METHODS[self.method].task_vectors and not cancels
+
 
 class Sampling(Table):
     do_sample: bool = Field(default=False, description="Draw tokens; false takes the likeliest one (greedy).")
@@ -492,3 +498,9 @@ class Config(Table):
             return list(self.sources)[-1]
         same = Source(**self.base.model_dump())
         return next((name for name, source in self.sources.items() if source == same), None)
+
+    @property
+    def base_source(self) -> int | None:
+        """The place of `serves_as_base`."""
+        name = self.serves_as_base
+        return None if name is None else list(self.sources).index(name)
