@@ -408,6 +408,24 @@ def test_gpus_that_are_not_there_end_the_run(
     assert names(candidate) == ["attempts.jsonl", "recipe.json"]
 
 
+def test_a_merge_on_a_gpu_holds_one(candidate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BadInput, match=r"merge\.device: cuda, but no GPU can be used here; set cpu"):
+        merge(candidate, policy(), threads=1, device="cuda", lock=True)
+    asked: dict[str, Any] = {}
+
+    def merged(recipe: dict[str, Any], output: Path, **options: Any) -> None:
+        asked.update(options, visible=os.environ.get(VISIBLE))
+
+    monkeypatch.setattr("bambo.merging.merge", merged)
+    monkeypatch.setattr("bambo.candidate.devices.gpus", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setenv(VISIBLE, "0,1")
+    merge(candidate, policy(), threads=3, device="cuda", lock=True)
+    assert asked.pop("visible") in ("GPU-a", "GPU-b")
+    # Statistics of the sources lie beside their fingerprints, for all candidates of the run.
+    assert asked == {"threads": 3, "device": "cuda", "cache": tmp_path / "sources/statistics"}
+
+
 def test_an_exhausted_merge_leaves_the_rest_to_the_evaluation(
     candidate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

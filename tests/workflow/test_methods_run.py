@@ -1,6 +1,9 @@
 """Methods, searched parameters and several sources for real: merges, evaluations and tables of small runs."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pandas as pd
 import pytest
 from bambo.files import read_json
 from bambo.methods import METHODS
-from runs import ROOT, Workflow, small_config
+from runs import ENVIRONMENT, ROOT, Workflow, small_config
 
 BASE = {"model": str(ROOT / "resources/models/base")}
 CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16}
@@ -129,3 +132,17 @@ def test_a_base_joins_a_comparison_that_was_begun_without_one(compared: Workflow
     compared.succeed()
     assert len(compared.scores()) == len(before) + 2
     assert compared.scores().items() >= before.items()
+
+
+def test_the_papers_comparison_is_planned_without_a_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(tmp_path), "--profile", str(ROOT / "slurm")]
+    command += ["--configfile", str(ROOT / "config/baselines.yaml")]
+    environment = {**ENVIRONMENT, "HF_HOME": str(tmp_path / "empty"), "https_proxy": "http://127.0.0.1:9"}
+    environment.pop("SLURM_CONF", None)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = dict(re.findall(r"^([a-z_]+) +(\d+)$", done.stdout, re.MULTILINE))
+    assert {rule: jobs[rule] for rule in ("source", "base", "variables", "propose")} == {
+        **{"source": "2", "base": "1", "variables": "12", "propose": "12"}
+    }
