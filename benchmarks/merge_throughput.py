@@ -4,15 +4,15 @@
 random, with the shapes of Qwen3-0.6B, an untied head and the given number of layers (30: 783 M parameters, 1.6 GB in
 bf16): a base, and two fine-tunes that differ from it by noise of a tenth of its size, so that task vectors are a few
 bf16 steps long and many of their elements are equal, as in true models. Every case is a process of its own, with the
-sources in the page cache; the best of --repeats runs counts, of mergekit's methods that take minutes the only one.
+sources in the page cache; the best of several runs counts: as many as begin within --seconds, at most --repeats.
 
 With --large, instead: a model of 10 GB in 5 shards with embeddings of 400 M elements, merged by every method of ours;
 takes 30 GB of disk.
 """
 
 import argparse
+import itertools
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -177,8 +177,8 @@ def read_all(sources: Sequence[Path]) -> None:
 class Bench:
     """The models, and what to do with them. models: thinking, instruct and base."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, repeats: int, seconds: float) -> None:
+        self.folder, self.repeats, self.seconds = folder, repeats, seconds
         self.models = {name: folder / name for name in ("thinking", "instruct", "base")}
         self.result = folder / "merged"
 
@@ -219,30 +219,28 @@ class Bench:
             config |= {"base_model": base, "parameters": dict(METHODS[method].parameters)}
         return config
 
-    def ours(
-        self, way: str, repeats: int, recipe: Mapping[str, Any] | None = None, **case: Any
-    ) -> dict[str, float]:
+    def ours(self, way: str, recipe: Mapping[str, Any] | None = None, **case: Any) -> dict[str, float]:
         path = self.folder / "case.json"
         settings = {"threads": 2, **case, "way": way, "recipe": recipe, "output": str(self.result)}
         path.write_text(json.dumps(settings))
-        return self._best([*OURS, str(path)], repeats)
+        return self._best([*OURS, str(path)])
 
-    def floor(self, models: int, repeats: int) -> dict[str, float]:
-        return self.ours(
-            "floor", repeats, sources=[str(path) for path in list(self.models.values())[:models]]
-        )
+    def floor(self, models: int) -> dict[str, float]:
+        return self.ours("floor", sources=[str(path) for path in list(self.models.values())[:models]])
 
-    def peer(self, method: str, repeats: int, seconds: float) -> dict[str, float]:
+    def peer(self, method: str) -> dict[str, float]:
         path = self.folder / "config.yml"
         path.write_text(yaml.safe_dump(self.peer_config(method)))
-        return self._best([*PEER, str(path), str(self.result)], repeats, seconds)
+        return self._best([*PEER, str(path), str(self.result)])
 
-    def _best(self, command: Sequence[str], repeats: int, seconds: float = math.inf) -> dict[str, float]:
+    def _best(self, command: Sequence[str]) -> dict[str, float]:
+        """The least of each number in several runs: a busy machine, or one short of free pages, only adds to them."""
         runs: list[dict[str, float]] = []
-        while not runs or (len(runs) < repeats and sum(run["wall"] for run in runs) < seconds):
+        while not runs or (len(runs) < self.repeats and sum(run["wall"] for run in runs) < self.seconds):
+            os.sync()  # or this run would write what an earlier one left
             process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
             runs.append(json.loads(process.stdout))
-            shutil.rmtree(self.result, ignore_errors=True)
+            shutil.rmtree(self.result, ignore_errors=True)  # none, where the merge was into a loaded model
         return {key: min(run[key] for run in runs) for key in runs[0]}
 
 
@@ -273,26 +271,26 @@ class Row:
     target: int
 
 
-def measured(bench: Bench, method: str, repeats: int, peer_seconds: float) -> Iterator[Row]:
+def measured(bench: Bench, method: str) -> Iterator[Row]:
     """A method's row, and where it has thresholds, one with those of an earlier merge."""
-    theirs = bench.peer(method, repeats, peer_seconds)
-    floor = bench.floor(3 if METHODS[method].task_vectors else 2, repeats)["cpu"]
+    theirs = bench.peer(method)
+    floor = bench.floor(3 if METHODS[method].task_vectors else 2)["cpu"]
     recipe = bench.recipe(method)
-    yield Row(method, method, bench.ours("file", repeats, recipe), theirs, floor, TARGETS.get(method, 0))
+    yield Row(method, method, bench.ours("file", recipe), theirs, floor, TARGETS.get(method, 0))
     if METHODS[method].sparsifier in ("magnitude", "band"):
         cache = bench.folder / "cache"
-        bench.ours("file", 1, recipe, cache=str(cache))
-        cached = bench.ours("file", repeats, recipe, cache=str(cache))
+        bench.ours("file", recipe, cache=str(cache))  # the first run fills it
+        cached = bench.ours("file", recipe, cache=str(cache))
         shutil.rmtree(cache)
         yield Row(f"  {method}, cached thresholds", method, cached, theirs, floor, CACHED_TARGET)
 
 
-def beside_peer(bench: Bench, methods: Sequence[str], repeats: int, peer_seconds: float) -> Iterator[str]:
+def beside_peer(bench: Bench, methods: Sequence[str]) -> Iterator[str]:
     rows = []
     yield "CPU seconds, imports excluded"
     yield f"{'':36}    ours  mergekit  ours/mergekit  target       floor  ours/floor  target"
     for method in methods:
-        for row in measured(bench, method, repeats, peer_seconds):
+        for row in measured(bench, method):
             rows.append(row)
             ours, theirs = row.ours["cpu"], row.theirs["cpu"]
             times = FLOOR_TARGETS.get(method)
@@ -316,7 +314,7 @@ def beside_peer(bench: Bench, methods: Sequence[str], repeats: int, peer_seconds
         )
 
 
-def other_ways(bench: Bench, repeats: int) -> Iterator[str]:
+def other_ways(bench: Bench) -> Iterator[str]:
     """Of ours alone: one thread, no file, other options."""
     cases: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
     for method in ("linear", "task_arithmetic", "ties", "della"):
@@ -329,14 +327,14 @@ def other_ways(bench: Bench, repeats: int) -> Iterator[str]:
     yield "Ours in other ways, imports excluded from CPU and wall"
     yield f"{'':36}   CPU s  wall s  peak anonymous MB (without the loaded model)"
     for label, (way, recipe, options) in cases.items():
-        spent = bench.ours(way, repeats, recipe, **options)
+        spent = bench.ours(way, recipe, **options)
         yield f"{label:36}  {spent['cpu']:6.2f}  {spent['wall']:6.1f}  {spent['memory']:6.0f}"
 
 
 def large(bench: Bench, methods: Sequence[str]) -> Iterator[str]:
     yield f"{'':20}   CPU s  wall s  peak anonymous MB, imports included"
     for method in methods:
-        spent = bench.ours("file", 1, bench.recipe(method))
+        spent = bench.ours("file", bench.recipe(method))
         yield (
             f"{method:20}  {spent['cpu']:6.1f}  {spent['wall']:6.1f}  {spent['memory']:6.0f}  "
             f"{MEMORY_TARGET} {verdict(spent['memory'] <= MEMORY_TARGET)}"
@@ -350,17 +348,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=Size.layers)
     parser.add_argument("--vocabulary", type=int, default=Size.vocabulary)
     parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--peer-seconds", type=float, default=60, help="repeat mergekit's runs no longer than this"
-    )
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     methods = options.methods.split(",")
     size = LARGE if options.large else Size(vocabulary=options.vocabulary, layers=options.layers)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), 1 if options.large else options.repeats, options.seconds)
         noise, shards = Noise(), 5 if options.large else 1
         # To spare the disk, the large base is all zeros: what a merge takes does not depend on it.
         make_model(bench.models["base"], size, None if options.large else noise.weights(0), shards)
@@ -378,19 +374,13 @@ def main() -> None:
             "",
         ]
         print("\n".join(lines))
-        tables: list[Iterator[str]] = (
-            [large(bench, methods)]
-            if options.large
-            else [
-                beside_peer(bench, methods, options.repeats, options.peer_seconds),
-                iter([""]),
-                other_ways(bench, options.repeats),
-            ]
-        )
-        for table in tables:
-            for line in table:
-                print(line, flush=True)
-                lines.append(line.rstrip())
+        if options.large:
+            table = large(bench, methods)
+        else:
+            table = itertools.chain(beside_peer(bench, methods), [""], other_ways(bench))
+        for line in table:
+            print(line, flush=True)
+            lines.append(line.rstrip())
     name = "merge_large.txt" if options.large else "merge_throughput.txt"
     write_text(options.output / name, "\n".join(lines) + "\n")
 
