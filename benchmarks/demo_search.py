@@ -34,7 +34,7 @@ from bambo.objectives import evaluate as objectives_of
 from bambo.objectives import normalisation
 from bambo.pareto import hypervolume
 from bambo.partition import layer_differences
-from bambo.report import tables
+from bambo.report import fronts, tables
 from bambo.run import Merge, Run
 from bambo.search.ledger import decide, proposal_path
 from bambo.sources import describe
@@ -233,20 +233,20 @@ def main() -> None:
         )
         observations = tables.observations(run)
         settings = {name: search_settings(config, name) for name in names}
-        fronts = tables.pareto(run, observations, settings, config.reference_point)
-        fronts = fronts[(fronts["front"] == "posterior") & (fronts["search"] != tables.ALL)]
+        found = fronts.pareto(run, observations, settings, config.reference_point)
+        found = found[(found["front"] == "posterior") & (found["search"] != tables.ALL)]
         observed = (
-            tables.hypervolume(observations, config.reference_point).groupby("search")["hypervolume"].max()
+            fronts.hypervolume(observations, config.reference_point).groupby("search")["hypervolume"].max()
         )
 
-        members = sorted(fronts["candidate"].unique())
+        members = sorted(found["candidate"].unique())
         recipes = [read_json(config.folder / "candidates" / id / "recipe.json") for id in members]
         fresh_ids = dict(zip(members, pool.map(rescore, [fresh_given] * len(recipes), recipes), strict=True))
 
     fresh_run = Run.open(fresh_config)
     rows = []
     for name in names:
-        front = fronts[fronts["search"] == name]
+        front = found[found["search"] == name]
         value, error = fresh_hypervolume(fresh_run, [fresh_ids[id] for id in front["candidate"]], config)
         rows.append(
             {

@@ -13,7 +13,7 @@ from bambo.candidate.folder import SAMPLES, SCORES, read_scores, write_failure
 from bambo.files import content_hash, file_hash, write_json
 from bambo.objectives import normalisation
 from bambo.records import read_record, write_record
-from bambo.report import tables
+from bambo.report import fronts, tables
 from bambo.search.presets import PRESETS
 
 SOURCES = ["thinking", "instruct"]
@@ -227,10 +227,10 @@ def frames(objectives: int = 2) -> Frames:
         fail(run_dir, second["candidates"][1])
         run = tables.read_run(run_dir, VARIABLES)
     observations = tables.observations(run)
-    pareto = tables.pareto(run, observations, SETTINGS, reference)
-    selection = tables.selection(observations, pareto, front="posterior", divisions=10, nearest=3, limits={})
-    hypervolume = tables.hypervolume(observations, reference)
-    comparison = tables.comparison(observations, pareto, hypervolume, SETTINGS, LEFT_OUT)
+    pareto = fronts.pareto(run, observations, SETTINGS, reference)
+    selection = fronts.selection(observations, pareto, front="posterior", divisions=10, nearest=3, limits={})
+    hypervolume = fronts.hypervolume(observations, reference)
+    comparison = fronts.comparison(observations, pareto, hypervolume, SETTINGS, LEFT_OUT)
     return Frames(observations, pareto, hypervolume, comparison, selection)
 
 

@@ -191,7 +191,9 @@ def test_base_of_a_shorter_context(tmp_path):
     }
     base = folders.pop("base")
     assert open_sources(recipe_of(folders, [0.5, 0.5], "task_arithmetic", base=base)).base
-    with pytest.raises(BadInput, match=r"base/config\.json: rope\.rope_theta is 1000000\.0, 5000000\.0 in .*a"):
+    with pytest.raises(
+        BadInput, match=r"base/config\.json: rope\.rope_theta is 1000000\.0, 5000000\.0 in .*a"
+    ):
         open_sources(recipe_of({"a": folders["a"], "base": base}, [0.5, 0.5]))
 
 

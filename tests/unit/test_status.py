@@ -17,7 +17,7 @@ from bambo.candidate.lease import myself
 from bambo.errors import BadInput
 from bambo.files import read_json, write_json
 from bambo.records import read_record, write_record
-from bambo.report import tables
+from bambo.report import fronts, tables
 from bambo.report.status import failed, status_text
 from demo_config import REMOVED, demo
 from fake_run import REFERENCE_POINT, VARIABLES, fail, fake_run
@@ -196,7 +196,7 @@ def test_who_is_at_work(run: Path, sleeper: psutil.Process) -> None:
 
 def test_hypervolume_is_that_of_the_tables(run: Path) -> None:
     run_of_tables = tables.read_run(run, VARIABLES)
-    course = tables.hypervolume(tables.observations(run_of_tables), REFERENCE_POINT)
+    course = fronts.hypervolume(tables.observations(run_of_tables), REFERENCE_POINT)
     last = course.loc[course["search"] == "blocks", "hypervolume"].iloc[-1]
     assert block(run)[0].endswith(f"; hypervolume {last:.4f}")
 

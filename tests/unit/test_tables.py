@@ -14,7 +14,7 @@ from bambo.files import read_json, write_json
 from bambo.objectives import normalisation
 from bambo.pareto import hypervolume, non_dominated
 from bambo.records import read_record, write_record
-from bambo.report import tables
+from bambo.report import fronts, tables
 from bambo.space import variables
 from fake_run import (
     GROUPS,
@@ -117,13 +117,13 @@ def test_a_failed_evaluation_has_a_reason_and_no_number(tmp_path):
     assert len(numbers) == 18
     assert row[numbers].isna().all()
     assert table.loc[table["status"] == "ok", numbers].notna().all(axis=None)
-    assert lost not in set(tables.pareto(run, table, SETTINGS, REFERENCE_POINT)["candidate"])
-    course = tables.hypervolume(table, REFERENCE_POINT)
+    assert lost not in set(fronts.pareto(run, table, SETTINGS, REFERENCE_POINT)["candidate"])
+    course = fronts.hypervolume(table, REFERENCE_POINT)
     course = course[course["search"] == "blocks"]
     # the evaluation is spent, and nothing is gained by it
     assert course["evaluations"].tolist() == list(range(1, 17))
     assert course["hypervolume"].iloc[place] == course["hypervolume"].iloc[place - 1]
-    assert course["hypervolume"].iloc[-1] < tables.hypervolume(before, REFERENCE_POINT)["hypervolume"].max()
+    assert course["hypervolume"].iloc[-1] < fronts.hypervolume(before, REFERENCE_POINT)["hypervolume"].max()
 
 
 def test_a_run_of_which_nothing_is_scored_has_a_course_all_the_same(tmp_path):
@@ -134,7 +134,7 @@ def test_a_run_of_which_nothing_is_scored_has_a_course_all_the_same(tmp_path):
             path.unlink()
     for search in ("blocks", "single"):
         (run_dir / f"search/{search}/proposals/t000.json").unlink()
-    course = tables.hypervolume(observed(run_dir), REFERENCE_POINT)
+    course = fronts.hypervolume(observed(run_dir), REFERENCE_POINT)
     assert course["search"].tolist() == ["end points only"]
     assert course["hypervolume"].tolist() == pytest.approx([0.21])
     assert list(course.columns) == list(frames().hypervolume.columns)
@@ -178,8 +178,8 @@ def test_metrics_of_objectives_and_limits_have_columns(tmp_path):
     np.testing.assert_allclose(
         table["latency"], (table["tiny_gpqa.latency"] + table["tiny_aime.latency"]) / 2
     )
-    pareto = tables.pareto(run, table, SETTINGS, (-0.1,) * 4)
-    chosen = tables.selection(
+    pareto = fronts.pareto(run, table, SETTINGS, (-0.1,) * 4)
+    chosen = fronts.selection(
         table,
         pareto,
         front="observed",
@@ -206,9 +206,9 @@ def test_an_objective_on_memory_has_one_column_of_it(tmp_path):
     table = tables.observations(run)
     assert list(table.columns).count("peak_memory_gb") == 1
     assert tables.raw_metrics(table)[-1] == "peak_memory_gb"
-    pareto = tables.pareto(run, table, SETTINGS, REFERENCE_POINT)
+    pareto = fronts.pareto(run, table, SETTINGS, REFERENCE_POINT)
     limits = {"peak_memory_gb": {"max": 30.0}}
-    chosen = tables.selection(table, pareto, front="observed", divisions=4, nearest=3, limits=limits)
+    chosen = fronts.selection(table, pareto, front="observed", divisions=4, nearest=3, limits=limits)
     assert (chosen["peak_memory_gb"] <= 30).all()
 
 
@@ -315,7 +315,7 @@ def test_fronts_against_the_definition():
 def test_found_by_names_the_search_that_proposed(tmp_path):
     fake_run(tmp_path, iterations=0)
     run = tables.read_run(tmp_path, {"single": VARIABLES["single"]})
-    pareto = tables.pareto(run, tables.observations(run), SETTINGS, REFERENCE_POINT)
+    pareto = fronts.pareto(run, tables.observations(run), SETTINGS, REFERENCE_POINT)
     ends = pareto["candidate"].isin(run.end_points.values())
     assert ends.any()
     assert (pareto["found_by"] == np.where(ends, "end points", "single")).all()
@@ -331,9 +331,9 @@ def test_surrogates_get_their_own_search_settings_and_noise(tmp_path, monkeypatc
     monkeypatch.setattr("bambo.search.ask.posterior_front", posterior_front)
     run = tables.read_run(fake_run(tmp_path, iterations=0), VARIABLES)
     table = tables.observations(run)
-    tables.pareto(run, table, SETTINGS, REFERENCE_POINT)
+    fronts.pareto(run, table, SETTINGS, REFERENCE_POINT)
     half = {"blocks": SETTINGS["blocks"], "single": {**SETTINGS["single"], "noise_share": 0.125}}
-    tables.pareto(run, table, half, REFERENCE_POINT)
+    fronts.pareto(run, table, half, REFERENCE_POINT)
     assert [X.shape for X, _ in seen] == [(8, 8), (11, 1)] * 2
     np.testing.assert_array_equal(seen[0][1], seen[2][1])
     np.testing.assert_allclose(seen[1][1], 2 * seen[3][1])
@@ -341,7 +341,7 @@ def test_surrogates_get_their_own_search_settings_and_noise(tmp_path, monkeypatc
 
 def choose(front: str = "posterior", **limits: dict) -> pd.DataFrame:
     table = frames()
-    return tables.selection(
+    return fronts.selection(
         table.observations, table.pareto, front=front, divisions=10, nearest=3, limits=limits
     )
 
@@ -397,7 +397,7 @@ def test_hypervolume_rows_to_compare_with():
 def test_the_best_of_two_grids_is_compared_with():
     table = frames().observations
     few = table[table["search"] == "single"].iloc[:2].assign(search="few")
-    course = tables.hypervolume(pd.concat([few, table], ignore_index=True), REFERENCE_POINT).set_index(
+    course = fronts.hypervolume(pd.concat([few, table], ignore_index=True), REFERENCE_POINT).set_index(
         "search"
     )
     assert course.loc["few", "hypervolume"].iloc[-1] < course.loc["single", "hypervolume"].iloc[-1]
@@ -406,7 +406,7 @@ def test_the_best_of_two_grids_is_compared_with():
 
 def test_without_a_grid_there_is_no_row_of_it():
     table = frames().observations.query("search != 'single'")
-    assert set(tables.hypervolume(table, REFERENCE_POINT)["search"]) == {"blocks", "end points only"}
+    assert set(fronts.hypervolume(table, REFERENCE_POINT)["search"]) == {"blocks", "end points only"}
 
 
 @settings(max_examples=20, deadline=None)
@@ -428,7 +428,7 @@ def test_hypervolume_of_each_prefix_against_the_whole_set(Y, data):
     rows["variables"] = json.dumps({"a": 0.5, "b": 0.5})
     rows["status"] = np.where(np.append(failed, [False, False]), "failed", "ok")
     rows.loc[rows["status"] == "failed", NAMES] = np.nan
-    course = tables.hypervolume(rows, REFERENCE_POINT).query("search == 's'")
+    course = fronts.hypervolume(rows, REFERENCE_POINT).query("search == 's'")
     for count in range(1, len(Y) + 1):
         seen = np.vstack([ends, Y[:count][~failed[:count]]])
         row = course.iloc[count - 1]
@@ -451,7 +451,7 @@ def test_equal_runs_give_equal_bytes_but_for_what_is_measured(tmp_path):
         run = tables.read_run(run_dir, VARIABLES)
         table = tables.observations(run)
         tables.write(run_dir / "tables/observations", table, parquet=True)
-        tables.write(run_dir / "tables/hypervolume", tables.hypervolume(table, REFERENCE_POINT))
+        tables.write(run_dir / "tables/hypervolume", fronts.hypervolume(table, REFERENCE_POINT))
         same = table.drop(columns=tables.MEASURED)
         tables.write(run_dir / "tables/same", same)
         written.append(run_dir / "tables")
@@ -549,7 +549,7 @@ def test_a_source_outside_of_the_space_counts_as_measured(with_ties):
     means = ["reasoning_posterior_mean", "efficiency_posterior_mean"]
 
     def members(base: int | None) -> pd.DataFrame:
-        pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT, base_source=base)
+        pareto = fronts.pareto(run, observations, of_searches, REFERENCE_POINT, base_source=base)
         rows = pareto[(pareto["search"] == "ties") & (pareto["front"] == "posterior")]
         return rows.set_index("candidate")
 
@@ -575,7 +575,7 @@ def test_what_the_surrogate_sees(with_ties, monkeypatch):
         return Y, stderr, non_dominated(Y)
 
     monkeypatch.setattr("bambo.search.ask.posterior_front", posterior_front)
-    tables.pareto(run, observations, of_searches, REFERENCE_POINT)
+    fronts.pareto(run, observations, of_searches, REFERENCE_POINT)
     np.testing.assert_allclose(seen[-1][:4], POINTS, atol=1e-6)
     assert np.isnan(seen[-1][4:]).all()
     assert len(seen[-1]) == 6
@@ -583,21 +583,21 @@ def test_what_the_surrogate_sees(with_ties, monkeypatch):
 
 def test_comparison_has_the_merges_of_every_observed_front(with_ties):
     run, observations, of_searches = with_ties
-    pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT)
-    course = tables.hypervolume(observations, REFERENCE_POINT)
-    table = tables.comparison(observations, pareto, course, of_searches, {"della": "no base is set"})
+    pareto = fronts.pareto(run, observations, of_searches, REFERENCE_POINT)
+    course = fronts.hypervolume(observations, REFERENCE_POINT)
+    table = fronts.comparison(observations, pareto, course, of_searches, {"della": "no base is set"})
     assert table["search"].unique().tolist() == ["blocks", "single", "ties", "della"]
     ends = tables.end_points(observations)["candidate"]
-    fronts = pareto[(pareto["front"] == "observed") & ~pareto["candidate"].isin(ends)]
+    merges = pareto[(pareto["front"] == "observed") & ~pareto["candidate"].isin(ends)]
     for search, own in table.groupby("search"):
         if search == "della":
             assert own[["method", "candidate", "variables"]].to_numpy().tolist() == [["", "", ""]]
             assert own["reason"].tolist() == ["left out: no base is set"]
             assert not own["union_front"].any()
             continue
-        front = fronts[fronts["search"] == search]
+        front = merges[merges["search"] == search]
         assert own["candidate"].tolist() == front["candidate"].tolist()
-        union = fronts.loc[fronts["search"] == "all", "candidate"]
+        union = merges.loc[merges["search"] == "all", "candidate"]
         assert own["union_front"].tolist() == front["candidate"].isin(union).tolist()
         assert set(own["method"]) == {of_searches[search]["method"]}
         last = course[course["search"] == search].iloc[-1]
@@ -611,11 +611,11 @@ def test_a_search_without_a_merge_on_its_front_has_a_row(with_ties):
     run, observations, of_searches = with_ties
     worse = observations.copy()
     worse.loc[worse["search"] == "single", NAMES] = -0.5
-    pareto = tables.pareto(run, observations, of_searches, REFERENCE_POINT)
+    pareto = fronts.pareto(run, observations, of_searches, REFERENCE_POINT)
     pareto = pareto[pareto["search"] != "single"]
-    course = tables.hypervolume(worse, REFERENCE_POINT)
+    course = fronts.hypervolume(worse, REFERENCE_POINT)
     [row] = (
-        tables.comparison(worse, pareto, course, of_searches, {})
+        fronts.comparison(worse, pareto, course, of_searches, {})
         .query("search == 'single'")
         .to_dict("records")
     )

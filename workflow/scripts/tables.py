@@ -3,7 +3,7 @@
 from bambo.config import iterations, load, search_settings
 from bambo.files import read_json
 from bambo.jobs import job
-from bambo.report import tables
+from bambo.report import fronts, tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
@@ -18,16 +18,16 @@ with job(snakemake.log[0]):
     tables.check_scored(run, {name: iterations(config, name) for name in config.searches})
     observations = tables.observations(run)
     settings = {name: search_settings(config, name) for name in config.searches}
-    pareto = tables.pareto(
+    pareto = fronts.pareto(
         run,
         observations,
         settings,
         config.reference_point,
         base_source=config.base_source,
     )
-    hypervolume = tables.hypervolume(observations, config.reference_point)
-    comparison = tables.comparison(observations, pareto, hypervolume, settings, config.left_out)
-    selection = tables.selection(
+    hypervolume = fronts.hypervolume(observations, config.reference_point)
+    comparison = fronts.comparison(observations, pareto, hypervolume, settings, config.left_out)
+    selection = fronts.selection(
         observations,
         pareto,
         front=config.selection.front,

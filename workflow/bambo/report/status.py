@@ -21,7 +21,7 @@ from ..integrity import END_POINTS, as_snakemake
 from ..records import Damaged, read_record
 from ..smoke import smoke_ids
 from ..start import read_start
-from . import tables
+from . import fronts, tables
 from .summary import duration
 
 # State of an evaluation -> its character in the map. Planned is what no proposal asked for yet.
@@ -227,7 +227,7 @@ def _hypervolume(
         return None
     if search not in tables.search_names(observations):
         return None
-    course = tables.hypervolume(observations, config.reference_point)
+    course = fronts.hypervolume(observations, config.reference_point)
     return course.loc[course["search"] == search, "hypervolume"].to_list()[-1]
 
 

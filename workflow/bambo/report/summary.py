@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..files import read_json
 from ..pareto import hypervolume as hypervolume_of
-from . import tables
+from . import fronts, tables
 
 _WIDTH = 110  # columns of the terminal
 _SIMULATED = "SIMULATED: all scores are made up (evaluation.engine: simulated); no model was merged or asked"
@@ -39,7 +39,7 @@ def progress_line(
     side by side counted in; without it the time left is not said.
     """
     rows = observations[observations["search"].isin([search, tables.REFERENCE])]
-    course = tables.hypervolume(rows, reference_point)
+    course = fronts.hypervolume(rows, reference_point)
     start = course.loc[course["search"] == tables.END_POINTS, "hypervolume"].item()
     course = course[course["search"] == search]
     mark = "SIMULATED: " if tables.is_simulated(rows) else ""
