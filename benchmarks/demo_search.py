@@ -114,7 +114,8 @@ def prepare(given: dict[str, Any]) -> None:
 
 def score(config: Config, run: Run, id: str) -> None:
     """Merge and evaluate a candidate unless that is done."""
-    from bambo.evaluation import evaluate
+    from bambo.evaluation import evaluate, load_engine
+    from bambo.evaluation.engine import Machine
     from bambo.merging import merge
 
     folder = run.folder / "candidates" / id
@@ -123,9 +124,9 @@ def score(config: Config, run: Run, id: str) -> None:
         if not (folder / "scores.json").exists():
             recipe = read_json(folder / "recipe.json")
             merge(recipe, Path(scratch) / "model", threads=1)
-            evaluate(
-                recipe, Path(scratch) / "model", folder, batch_size=config.evaluation.batch_size, threads=1
-            )
+            machine = Machine(batch_size=config.evaluation.batch_size)
+            engine = load_engine(recipe["evaluation"], Path(scratch) / "model", machine)
+            evaluate(recipe, engine, folder, machine=machine)
 
 
 def search(given: dict[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,9 @@ from bambo.evaluation import load_engine
 from bambo.evaluation.engine import Machine, Request
 from bambo.files import write_text
 from bambo.merging import merge, merged_tensors, open_sources
-from merge_throughput import read_all, recipe_for
+from bambo.recipe import make_recipe
+from bambo.sources import describe
+from merge_throughput import read_all
 from safetensors.torch import save_file
 
 # Hidden size, width of the MLP, heads, heads of keys and values, layers, whether the head is the embedding matrix.
@@ -75,6 +77,13 @@ def seconds(work: Callable[..., Any], *arguments: Any) -> float:
     return time.perf_counter() - start
 
 
+def recipe_for(sources: Sequence[Path]) -> dict[str, Any]:
+    """A linear merge of the sources."""
+    records = {source.name: describe(str(source), None) for source in sources}
+    weights = {key: [0.3, 0.7] for key in records["instruct"]["groups"]}
+    return make_recipe(weights, records, "instruct", {})
+
+
 def measure(engine: str, sources: list[Path], machine: Machine, answers: int, tokens: int) -> dict[str, Any]:
     """Seconds of each step, in this process; `size` in bytes."""
     start = time.perf_counter()
@@ -90,7 +99,7 @@ def measure(engine: str, sources: list[Path], machine: Machine, answers: int, to
     start = time.perf_counter()
     made = sum(output.tokens for _, outputs in loaded.generate(chunks) for output in outputs)
     figures["throughput"] = made / (time.perf_counter() - start)
-    recipe = recipe_for(sources, 0.3)
+    recipe = recipe_for(sources)
     opened = open_sources(recipe)
     figures["in place"] = seconds(
         lambda: loaded.load_weights(merged_tensors(recipe, opened, machine.threads))
@@ -128,7 +137,7 @@ def main() -> None:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 work = process.submit(measure, engine, sources, machine, given.answers, given.tokens)
                 rows.append(work.result())
-        to_file = seconds(merge, recipe_for(sources, 0.3), Path(folder) / "merged", given.threads)
+        to_file = seconds(merge, recipe_for(sources), Path(folder) / "merged", given.threads)
     layers = given.layers or SIZES[given.size][4]
     lines = [
         f"Qwen3-{given.size}, {layers} layers, {size:.2f} GB (bf16) on {rows[0]['device']}, {date.today()}, "

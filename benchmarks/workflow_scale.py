@@ -178,7 +178,7 @@ def main() -> None:
     if options.small:
         one |= {"n_initial": 20, "iterations": 5, "batch_size": 16}
         many, count = {"n_initial": 6, "iterations": 2, "batch_size": 3}, 2
-    plans = {
+    plans: dict[str, dict[str, Any]] = {
         f"one search, rounds of {one['batch_size']}": {"large": one},
         f"{count} searches, rounds of {many['batch_size']}": {
             f"search-{seed}": {**many, "seed": seed} for seed in range(count)
