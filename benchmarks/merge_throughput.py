@@ -35,8 +35,11 @@ from bambo.recipe import make_recipe
 ROOT = Path(__file__).parents[1]
 PEER = [str(ROOT / ".venv-mergekit" / "bin" / "python"), str(ROOT / "tests" / "peers" / "peer.py")]
 OURS = [sys.executable, str(Path(__file__).with_name("merge_case.py"))]
-# Waiting threads that spin would be counted as work of the side that has more of them.
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+# Threads that spin while they wait, OpenMP's default, add to mergekit's CPU seconds; ours has none that wait.
+SPINNING = {
+    key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+}
+PASSIVE = {**SPINNING, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 # Of mergekit's CPU seconds, imports excluded, at most this share; and of the whole process.
 TARGETS = {"linear": 20, "task_arithmetic": 10, "ties": 6, "breadcrumbs": 6, "breadcrumbs_ties": 6}
@@ -228,17 +231,17 @@ class Bench:
     def floor(self, models: int) -> dict[str, float]:
         return self.ours("floor", sources=[str(path) for path in list(self.models.values())[:models]])
 
-    def peer(self, method: str) -> dict[str, float]:
+    def peer(self, method: str, environment: Mapping[str, str] = PASSIVE) -> dict[str, float]:
         path = self.folder / "config.yml"
         path.write_text(yaml.safe_dump(self.peer_config(method)))
-        return self._best([*PEER, str(path), str(self.result)])
+        return self._best([*PEER, str(path), str(self.result)], environment)
 
-    def _best(self, command: Sequence[str]) -> dict[str, float]:
+    def _best(self, command: Sequence[str], environment: Mapping[str, str] = PASSIVE) -> dict[str, float]:
         """The least of each number in several runs: a busy machine, or one short of free pages, only adds to them."""
         runs: list[dict[str, float]] = []
         while not runs or (len(runs) < self.repeats and sum(run["wall"] for run in runs) < self.seconds):
             os.sync()  # or this run would write what an earlier one left
-            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
             runs.append(json.loads(process.stdout))
             shutil.rmtree(self.result, ignore_errors=True)  # none, where the merge was into a loaded model
         return {key: min(run[key] for run in runs) for key in runs[0]}
@@ -272,11 +275,15 @@ class Row:
 
 
 def measured(bench: Bench, method: str) -> Iterator[Row]:
-    """A method's row, and where it has thresholds, one with those of an earlier merge."""
+    """A method's row, and others beside it: with OpenMP's defaults, and with the thresholds of an earlier merge."""
     theirs = bench.peer(method)
     floor = bench.floor(3 if METHODS[method].task_vectors else 2)["cpu"]
-    recipe = bench.recipe(method)
-    yield Row(method, method, bench.ours("file", recipe), theirs, floor, TARGETS.get(method, 0))
+    recipe, target = bench.recipe(method), TARGETS.get(method, 0)
+    ours = bench.ours("file", recipe)
+    yield Row(method, method, ours, theirs, floor, target)
+    if METHODS[method].sparsifier == "none":  # others are mostly one thread that sorts or draws
+        theirs = bench.peer(method, SPINNING)
+        yield Row(f"  {method}, mergekit's threads spin", method, ours, theirs, floor, target)
     if METHODS[method].sparsifier in ("magnitude", "band"):
         cache = bench.folder / "cache"
         bench.ours("file", recipe, cache=str(cache))  # the first run fills it
