@@ -51,6 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, source in run.sources.items():
         write_json(folder / "sources" / f"{name}.json", source)
     write_json(folder / "search/blocks/variables.json", {"variables": BLOCKS})
+    write_json(folder / "base.json", {"path": "models/base"})
     write_json(folder / "partition/blocks.json", {"searches": {"blocks": {"variables": BLOCKS}}})
     write_json(folder / "endpoints/candidates.json", write_end_points(run))
     write_json(folder / "endpoints/normalisation.json", {"objectives": {}})
@@ -316,6 +317,7 @@ def test_a_damaged_recipe_that_nothing_asks_for(run: Path, capsys: pytest.Captur
     "name",
     [
         "sources/thinking.json",
+        "base.json",
         "endpoints/candidates.json",
         "endpoints/normalisation.json",
         "search/blocks/variables.json",

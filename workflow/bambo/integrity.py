@@ -19,7 +19,11 @@ from .start import RECORD, read_start
 END_POINTS = "endpoints/candidates.json"
 # Written by rules, without a checksum: whether they can be read is all that can be told.
 PLAIN = [
-    *["sources/*.json", "partition/blocks.json", "endpoints/normalisation.json", "search/*/variables.json"],
+    "sources/*.json",
+    "base.json",
+    "partition/blocks.json",
+    "endpoints/normalisation.json",
+    "search/*/variables.json",
     "smoke/candidates.json",
 ]
 TABLES = ["partition/differences.parquet", "tables/*.parquet"]
