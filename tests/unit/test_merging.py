@@ -42,12 +42,14 @@ def bits(tensor):
 
 
 def naive(models, weights):
-    """Whole tensors in float32, a running mean in the order of the sources, rounded once."""
-    mean, total = models[0].float(), weights[0]
+    """Whole tensors in float32, fused multiply-adds in the order of the sources, rounded once."""
+    total = models[0].float() * weights[0]
     for model, weight in zip(models[1:], weights[1:], strict=True):
-        total += weight
-        mean = torch.lerp(mean, model.float(), weight / total)
-    return mean.to(models[-1].dtype)
+        total = torch.add(total, model.float(), alpha=weight)
+    shares = torch.zeros(())
+    for weight in weights:
+        shares += torch.tensor(weight)
+    return (total / shares).to(models[-1].dtype)
 
 
 # ------------------------------------------------------------------------------------------------- arithmetic

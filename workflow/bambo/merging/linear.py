@@ -5,6 +5,7 @@ Task arithmetic with lambda 1 and the same weights is this, whatever its base, w
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 
@@ -13,21 +14,17 @@ def combine(
 ) -> None:
     """Merge one flat piece [n] of every source, in float32, rounded once into `out` [n]; work: float32 [2, n].
 
-    As a running mean, each step of which is a + t (b - a): what is equal in all sources stays as it is. Two sources of
-    the result's type take one pass without copies (torch.lerp of 16 bits calculates in float32, too), which makes
-    merging as fast as reading and writing; sums of products would take five.
+    In the order of the sources, with fused multiply-adds, and what float32 weights miss of a sum of 1 divided out: bit
+    for bit what mergekit's `linear` gives. torch.lerp takes one pass where this takes five, a fifth of the whole merge,
+    but rounds otherwise where the exact value lies halfway between two numbers of 16 bits.
     """
-    if (
-        len(thetas) == 2
-        and {theta.dtype for theta in thetas} == {out.dtype}
-        and out.device == thetas[0].device
-    ):
-        torch.lerp(thetas[0], thetas[1], weights[1] / (weights[0] + weights[1]), out=out)
-        return
-    mean, theta = work
-    mean.copy_(thetas[0])
-    total = weights[0]
+    total, theta = work
+    total.copy_(thetas[0]).mul_(weights[0])
     for piece, weight in zip(thetas[1:], weights[1:], strict=True):
-        total += weight
-        mean.lerp_(theta.copy_(piece), weight / total)
-    out.copy_(mean)
+        total.add_(theta.copy_(piece), alpha=weight)
+    shares = np.float32(0)
+    for weight in weights:
+        shares += np.float32(weight)
+    if shares != 1:
+        total.div_(float(shares))
+    out.copy_(total)
