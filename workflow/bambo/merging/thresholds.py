@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Bits = NDArray[np.int32]
 SMALL = 1 << 20  # elements that are simply sorted
-SAMPLE = 1 << 16
+SAMPLE, LARGEST_SAMPLE = 1 << 16, 1 << 19
 PENDING = 1 << 20  # elements held before equal ones are counted together
 
 
@@ -41,7 +41,9 @@ def _brackets(
 ) -> list[tuple[int, int]]:
     """Bits between which each rank lies, but for bad luck: five standard deviations about the sample's quantile."""
     size = 1024  # an adapter makes whole rows for a piece
-    starts = np.linspace(0, count - size, SAMPLE // size, dtype=np.int64).tolist()
+    # Of a larger tensor a larger sample, since all that lies within a bracket is held.
+    pieces = max(SAMPLE, min(count >> 8, LARGEST_SAMPLE)) // size
+    starts = np.linspace(0, count - size, pieces, dtype=np.int64).tolist()
     sample = np.sort(np.concatenate([_bits(piece(start, start + size)) for start in starts]))
     brackets = []
     for rank in ranks:
