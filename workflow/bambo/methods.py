@@ -17,7 +17,7 @@ from .errors import BadInput
 
 Sparsifier = Literal["none", "magnitude", "band", "random", "rank"]
 
-# Bounds of the parameters, and what they mean.
+# What the parameters mean; `check_parameters` has their bounds.
 PARAMETERS: dict[str, str] = {
     "lambda": "factor of the merged task vector",
     "density": "share of a task vector's elements that is kept; the papers' drop rate is 1 - density",

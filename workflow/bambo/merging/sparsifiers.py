@@ -95,15 +95,27 @@ class Band:
             delta.sub_(torch.hardshrink(delta, bound, out=scratch))
 
 
-class Random:
-    """DARE: every element is kept with probability rho, and divided by it."""
-
-    whole_rows = False
+class Drawn(Mask):
+    """Keeps elements by chance."""
 
     def statistics(
         self, vector: TaskVector, parameters: Mapping[str, float], rescale_l1: bool
     ) -> list[float]:
-        return _l1_factor(self, vector, parameters) if rescale_l1 and parameters["density"] < 1 else []
+        """L1 norm over that of what is kept, where that is to be made up for; 1 where nothing is kept."""
+        if not rescale_l1 or parameters["density"] == 1:
+            return []
+        whole = kept = 0.0
+        for start, delta in vector.pieces():
+            whole += delta.abs().sum(dtype=torch.float64).item()
+            self.apply(delta, start, vector, parameters, [1.0], torch.empty_like(delta))
+            kept += delta.abs_().sum(dtype=torch.float64).item()
+        return [whole / kept if kept else 1.0]
+
+
+class Random(Drawn):
+    """DARE: every element is kept with probability rho, and divided by it."""
+
+    whole_rows = False
 
     def apply(
         self,
@@ -121,17 +133,12 @@ class Random:
         delta.mul_(statistics[0] if statistics else 1 / density)
 
 
-class Rank:
+class Rank(Drawn):
     """DELLA (MagPrune): an element is kept with a probability that grows with its magnitude's rank r in its row of m,
     p = rho - epsilon + 2 epsilon (r - 1) / (m - 1), and divided by it. Equal magnitudes rank by position.
     """
 
     whole_rows = True
-
-    def statistics(
-        self, vector: TaskVector, parameters: Mapping[str, float], rescale_l1: bool
-    ) -> list[float]:
-        return _l1_factor(self, vector, parameters) if rescale_l1 and parameters["density"] < 1 else []
 
     def apply(
         self,
@@ -181,13 +188,3 @@ def _draws(vector: TaskVector, start: int, delta: torch.Tensor, scratch: torch.T
     numbers = scratch if scratch.device.type == "cpu" else torch.empty(len(scratch))
     uniform(vector.key, start, numbers.numpy())
     return numbers.to(delta.device)
-
-
-def _l1_factor(mask: Mask, vector: TaskVector, parameters: Mapping[str, float]) -> list[float]:
-    """L1 norm over that of what is kept; 1 where nothing is."""
-    whole = kept = 0.0
-    for start, delta in vector.pieces():
-        whole += delta.abs().sum(dtype=torch.float64).item()
-        mask.apply(delta, start, vector, parameters, [1.0], torch.empty_like(delta))
-        kept += delta.abs_().sum(dtype=torch.float64).item()
-    return [whole / kept if kept else 1.0]

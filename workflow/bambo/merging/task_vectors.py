@@ -40,8 +40,10 @@ def combine(
         if sparsify is not None:
             sparsify(j, term, scratch)
         term.mul_(weight)
-        if j or consensus:
-            total = total.add_(term) if j else total.copy_(term)
+        if j:
+            total.add_(term)
+        elif consensus:
+            total.copy_(term)
     if consensus:
         _agree(total, terms, weights, scratch, delta, normalise)
     if factor != 1:
