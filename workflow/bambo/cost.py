@@ -130,9 +130,9 @@ def stages(config: Config) -> dict[str, list[Stage]]:
             own = [each if isinstance(each, list) else [each, 1 - each] for each in settings["weights"]]
         else:
             own = [*ends, [1 / count] * count]
-        everywhere = {_model(config, weights, settings) for weights in own}  # the same in the whole model
-        initial = len(everywhere - asked) + settings["n_initial"] - len(own)
-        asked |= everywhere
+        whole = {_model(config, weights, settings) for weights in own}  # the same in the whole model
+        initial = len(whole - asked) + settings["n_initial"] - len(own)
+        asked |= whole
         counts, total = [initial], settings["n_initial"]
         for _ in range(iterations(config, name)):
             counts.append(int(min(settings["batch_size"], limit - total)))
