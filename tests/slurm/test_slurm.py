@@ -155,7 +155,7 @@ def test_killed_in_three_ways_and_no_evaluation_done_twice(tmp_path: Path, local
         assert now.items() >= finished.items()
         finished = now
         workflow.succeed("--unlock")
-    assert finished.keys() < local.scores().keys(), "killed too late to show anything"
+    assert len(finished) < 20, "killed too late to show anything"
     assert workflow.finish(workflow.start()) == 0
     assert workflow.scores().items() >= finished.items()
     begun = faulty.started(tmp_path)
