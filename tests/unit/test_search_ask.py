@@ -9,9 +9,11 @@ import pytest
 import torch
 from bambo.errors import BadInput
 from bambo.pareto import hypervolume, non_dominated
-from bambo.search import acquisition, ask, surrogate
+from bambo.search import acquisition, bayesian, surrogate
+from bambo.search.ask import ask
 from bambo.search.design import sobol, warm_start
 from bambo.search.presets import PRESETS
+from bambo.search.study import Study, fresh
 from botorch.acquisition.multi_objective.logei import (
     qLogExpectedHypervolumeImprovement,
     qLogNoisyExpectedHypervolumeImprovement,
@@ -52,8 +54,9 @@ def observed(dimension: int = 3, n: int = 10) -> tuple[np.ndarray, np.ndarray, n
 
 
 def propose(X: np.ndarray, Y: np.ndarray, variance: np.ndarray, q: int, seed: int = 1, **others: Any) -> Any:
-    options = {"reference": REFERENCE, "names": NAMES, "taken": X, **others}
-    return ask.ask(X, Y, variance, q, options.pop("settings", settings()), seed, **options)
+    chosen = others.pop("settings", settings())
+    known = {"asked": X, "pending": X[:0], "reference": np.array(REFERENCE), "names": NAMES, **others}
+    return ask(Study(X, Y, variance, **known), q, chosen, seed)
 
 
 def process(preset: str, **others: Any) -> Any:
@@ -186,14 +189,14 @@ def test_replacements_have_the_best_acquisition_value_of_what_is_free() -> None:
 
     points = sobol(2, 32, seed=5)
     best = points[np.argsort(points.sum(axis=1))[::-1]]
-    assert (ask._best(function, points[ask._fresh(points, best[1:2])]) == best[:1]).all()
-    assert (ask._best(function, points[ask._fresh(points, best[:1])]) == best[1:2]).all()
+    assert (bayesian._best(function, points[fresh(points, best[1:2])]) == best[:1]).all()
+    assert (bayesian._best(function, points[fresh(points, best[:1])]) == best[1:2]).all()
 
 
 def test_pending_points_move_the_proposal() -> None:
     X, Y, variance = observed()
     first, _ = propose(X, Y, variance, 1)
-    second, _ = propose(X, Y, variance, 1, pending=first, taken=np.concatenate([X, first]))
+    second, _ = propose(X, Y, variance, 1, pending=first, asked=np.concatenate([X, first]))
     assert np.abs(first - second).max() > 0.01
 
 
@@ -224,7 +227,7 @@ def test_more_objectives_are_searched_by_every_acquisition(name: str, m: int) ->
 def test_the_posterior_front_of_three_objectives_is_thinned() -> None:
     X = sobol(3, 24, seed=0)
     Y = more(X, 3)
-    mean, _, chosen = ask.posterior_front(
+    mean, _, chosen = surrogate.posterior_front(
         X, Y, np.full_like(Y, 1e-6), np.zeros_like(Y), settings(), np.full(3, -0.1)
     )
     assert chosen.sum() == 8 < non_dominated(mean).sum()
@@ -246,7 +249,7 @@ def test_the_search_beats_sobol_at_equal_budget(preset: str) -> None:
 def test_the_posterior_front_is_thinned_by_hypervolume() -> None:
     X = np.linspace(0, 1, 20)[:, None]
     Y = np.concatenate([X, 1 - X**2], axis=1)
-    mean, sd, mask = ask.posterior_front(
+    mean, sd, mask = surrogate.posterior_front(
         X, Y, np.full_like(Y, 1e-4), np.zeros_like(Y), settings(), REFERENCE, members=5
     )
     assert mean.shape == sd.shape == (20, 2)
@@ -263,6 +266,8 @@ def test_the_posterior_front_is_not_fooled_by_luck() -> None:
     X = np.linspace(0, 1, 21)[:, None]
     Y = np.concatenate([np.sin(3 * X), np.cos(3 * X)], axis=1)
     Y[16] += 0.5
-    _, _, mask = ask.posterior_front(X, Y, np.full_like(Y, 0.5**2), np.zeros_like(Y), settings(), [-2, -2])
+    _, _, mask = surrogate.posterior_front(
+        X, Y, np.full_like(Y, 0.5**2), np.zeros_like(Y), settings(), [-2, -2]
+    )
     assert non_dominated(Y)[16]
     assert not mask[16]

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from bambo.pareto import hypervolume
-from bambo.search import acquisition, ask, surrogate
+from bambo.search import acquisition, surrogate
+from bambo.search.ask import ask
 from bambo.search.design import sobol, warm_start
 from bambo.search.presets import PRESETS
+from bambo.search.study import Study
 from botorch.sampling.pathwise import get_matheron_path_model
 from fake_run import SOURCES, plain
 
@@ -31,8 +33,9 @@ def toy(X: np.ndarray) -> np.ndarray:
 
 
 def propose(X: np.ndarray, q: int, seed: int = 1, **changes: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    others = {"reference": REFERENCE, "names": ["a", "b"], "taken": X}
-    return ask.ask(X, toy(X), np.full((len(X), 2), 1e-4), q, {**SETTINGS, **changes}, seed, **others)
+    variance = np.full((len(X), 2), 1e-4)
+    study = Study(X, toy(X), variance, asked=X, pending=X[:0], reference=REFERENCE, names=["a", "b"])
+    return ask(study, q, {**SETTINGS, **changes}, seed)
 
 
 def fitted() -> Any:

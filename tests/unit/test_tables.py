@@ -328,7 +328,7 @@ def test_surrogates_get_their_own_search_settings_and_noise(tmp_path, monkeypatc
         seen.append((X, variance))
         return Y, np.sqrt(variance), non_dominated(Y)
 
-    monkeypatch.setattr("bambo.search.ask.posterior_front", posterior_front)
+    monkeypatch.setattr("bambo.search.surrogate.posterior_front", posterior_front)
     run = tables.read_run(fake_run(tmp_path, iterations=0), VARIABLES)
     table = tables.observations(run)
     fronts.pareto(run, table, SETTINGS, REFERENCE_POINT)
@@ -574,7 +574,7 @@ def test_what_the_surrogate_sees(with_ties, monkeypatch):
         seen.append(X)
         return Y, stderr, non_dominated(Y)
 
-    monkeypatch.setattr("bambo.search.ask.posterior_front", posterior_front)
+    monkeypatch.setattr("bambo.search.surrogate.posterior_front", posterior_front)
     fronts.pareto(run, observations, of_searches, REFERENCE_POINT)
     np.testing.assert_allclose(seen[-1][:4], POINTS, atol=1e-6)
     assert np.isnan(seen[-1][4:]).all()

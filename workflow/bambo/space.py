@@ -139,6 +139,13 @@ def places(variables: Sequence[Mapping[str, Any]]) -> list[int | None]:
     return found
 
 
+def importance(variables: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
+    """Importance of each variable [D], in (0, 1]; None where the search asks for none."""
+    if any("importance" not in variable for variable in variables):
+        return None
+    return np.array([variable["importance"] for variable in variables])
+
+
 def n_sources(variables: Sequence[Mapping[str, Any]]) -> int:
     return 2 + max(place for place in places(variables) if place is not None)
 

@@ -10,12 +10,13 @@ from ..evaluation.tasks import READING, task_hash
 from ..files import content_hash, read_json
 from ..methods import METHODS, PARAMETERS
 from ..objectives import depends_on_device
+from ..search.presets import NEUTRAL
 from .errors import one_line, shown
 from .methods import grid_weights
 from .models import IDENTITY, Config, Evaluation, Source, Span
 
 # May change within a run: they say when a search ends, not what it proposes.
-BUDGET = ("iterations", "evaluations", "stop")
+BUDGET = ("iterations", "evaluations", "stop", "slots")
 
 
 def search_settings(config: Config, search: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def search_settings(config: Config, search: str) -> dict[str, Any]:
         settings["strategy"] = settings["granularity"]
     elif settings["strategy"] is None:
         settings["strategy"] = config.blocks.strategy
-    if settings["strategy"] in ("layer", "model"):
+    if settings["strategy"] in ("module", "layer", "model"):
         settings["n_blocks"] = None
     elif settings["n_blocks"] is None:
         settings["n_blocks"] = config.blocks.n_blocks
@@ -154,7 +155,7 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
     all_tasks = list(config.evaluation.tasks)
     tables: dict[str, Any] = {
         "blocks": {"norm": config.blocks.norm},
-        "searches": {search: {key: value for key, value in settings.items() if key not in BUDGET}},
+        "searches": {search: {key: value for key, value in settings.items() if _decides(key, value)}},
         "objectives": {
             name: {**objective.model_dump(), "benchmarks": objective.benchmarks or all_tasks}
             for name, objective in config.objectives.items()
@@ -169,6 +170,10 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
     if METHODS[settings["method"]].random:
         tables["merge"] = {"seed": config.merge.seed}
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
+
+
+def _decides(key: str, value: Any) -> bool:
+    return key not in BUDGET and not (key in NEUTRAL and value == NEUTRAL[key])
 
 
 def _measuring(config: Config) -> dict[str, Any]:

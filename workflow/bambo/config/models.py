@@ -82,12 +82,14 @@ class Search(Table):
     # Not required of the user: the preset has them.
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[]))
 
-    preset: Literal["bambo-robust", "bambo", "layer-wise", "model-grid", "baseline"] = Field(
+    preset: Literal[
+        "bambo-robust", "bambo", "layer-wise", "ap-bmm", "ap-bmm-published", "model-grid", "baseline"
+    ] = Field(
         default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
     )
-    granularity: Literal["block", "layer", "model"] = Field(
-        description="What has weights of its own: each block or each layer (with embeddings and head beside "
-        "them), or the model as a whole."
+    granularity: Literal["module", "layer", "block", "model"] = Field(
+        description="What has weights of its own: attention and MLP of each layer, each layer, or each block (with "
+        "embeddings and head beside them), or the model as a whole."
     )
     method: Literal[
         "linear",
@@ -139,17 +141,39 @@ class Search(Table):
         description="What a grid evaluates: weights of the first source; how many of them, evenly between 0 and 1; or, "
         "of more than two sources, lists of all their weights."
     )
-    iterations: CountOrZero = Field(description="Iterations after the initial evaluations.")
+    start_from: Name | None = Field(
+        description="A coarser search of this config to start from: its best candidates take the place of random "
+        "points in a warm start."
+    )
+    box: Share | None = Field(
+        description="With `start_from`: proposals keep within the range of the coarser search's front in each "
+        "variable, widened by this much; null is the whole space."
+    )
+    schedule: Literal["sync", "async"] = Field(
+        description="`sync` proposes a batch when all of the batch before is evaluated; `async` the next candidate as "
+        "soon as one is."
+    )
+    slots: Count | None = Field(
+        description="Candidates under way together in an asynchronous search; null is `batch_size`. May change during "
+        "a search."
+    )
+    iterations: CountOrZero = Field(
+        description="Iterations after the initial evaluations; an asynchronous search makes as many evaluations."
+    )
     batch_size: Count = Field(description="Candidates proposed in an iteration.")
     evaluations: Count | None = Field(
         description="Most evaluations in all; the last batch is cut to fit. Null sets no limit."
     )
+    optimiser: Literal["bayesian"] = Field(description="What proposes candidates, see docs/searches.md.")
     kernel: Literal["rbf", "matern52"] = Field(
         description="Kernel of the Gaussian process of each objective; one lengthscale a variable."
     )
-    lengthscale_prior: Literal["dimension-scaled", "none"] = Field(
-        description="Prior of the lengthscales; `dimension-scaled` expects longer ones of more variables."
+    lengthscale_prior: Literal["dimension-scaled", "none", "importance", "importance-start"] = Field(
+        description="Prior of the lengthscales; `dimension-scaled` expects longer ones of more variables, `importance` "
+        "in addition shorter ones of variables that matter (see the table `importance`); `importance-start` has no "
+        "prior, but starts the fit from such lengthscales, as AP-BMM was published."
     )
+    mean_input: bool = Field(description="Whether the surrogate also sees the mean of a candidate's weights.")
     noise: Literal["known", "inferred"] = Field(
         description="`known` is what would change if an evaluation was repeated; `inferred` fits a variance."
     )
@@ -167,6 +191,13 @@ class Search(Table):
     mc_samples: Count = Field(description="Base samples of the acquisition (Sobol).")
     restarts: Count = Field(description="Starting points of the acquisition's optimiser.")
     raw_samples: Count = Field(description="Points to choose the starting points from; at least `restarts`.")
+    gap_reward: Share = Field(
+        description="How much a proposal gains by filling a gap of the front; with this or a `proximity_penalty` the "
+        "best of a pool of candidates is proposed. 0 is off."
+    )
+    proximity_penalty: Share = Field(
+        description="How much a proposal loses by being near to one that is under way; 0 is off."
+    )
     seed: Seed = Field(description="Seed of all random choices of the search.")
     stop: Stop | None = Field(description="When to stop before the budget is used; null is never.")
 
@@ -418,6 +449,20 @@ class Merge(Table):
     )
 
 
+class Importance(Table):
+    """What the sources' differences say of how much each layer matters, before anything is evaluated."""
+
+    prompts: Text | None = Field(
+        default=None,
+        description="Local file of prompts (jsonl, json, csv, parquet; column `prompt`, or lines of a .txt) over which "
+        "the sources' hidden states are compared; none of them may be a scored question.",
+    )
+    parameters: Share = Field(default=0.5, description="Weight of the difference of the parameters.")
+    activations: Share = Field(
+        default=0.5, description="Weight of the difference of the hidden states; 0 needs no prompts."
+    )
+
+
 class Resources(Table):
     merge: MergeJob = Field(default=MergeJob(), description="A merge, or another walk through all weights.")
     evaluate: EvaluateJob = Field(
@@ -451,6 +496,9 @@ class Config(Table):
     )
     blocks: Blocks = Field(
         default=Blocks(), description="How layers are joined to blocks that share a weight."
+    )
+    importance: Importance = Field(
+        default=Importance(), description="Importance of the layers, the prior of searches that ask for it."
     )
     searches: dict[Name, Search] = Field(min_length=1, description="The searches; they share evaluations.")
     merge: Merge = Field(default=Merge(), description="How merged models are made.")

@@ -49,7 +49,7 @@ def pareto(
     searches keeps the posterior with the smallest standard deviations. Members are in order of tokens.
     """
     # Here, not above: BoTorch takes seconds to import, and summaries need none of it.
-    from ..search.ask import posterior_front
+    from ..search.surrogate import posterior_front
 
     names = objective_names(observations)
     means, sds = [f"{name}_posterior_mean" for name in names], [f"{name}_posterior_sd" for name in names]

@@ -13,6 +13,19 @@ from ..space import alone, everywhere, rounded, spread, tidied
 Variables = Sequence[Mapping[str, Any]]
 
 
+def initial(
+    settings: Mapping[str, Any], variables: Variables, sources: Sequence[str], n: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """First n points [n x D] of a search with these settings, and their origins.
+
+    Of a grid there are no more than its weights. A longer design begins with the shorter one.
+    """
+    if settings["initial"] == "grid":
+        points = grid(settings["weights"], variables)[:n]
+        return points, ["grid"] * len(points)
+    return warm_start(variables, sources, n, settings["seed"])
+
+
 def warm_start(
     variables: Variables, sources: Sequence[str], n: int, seed: int
 ) -> tuple[NDArray[np.float64], list[str]]:

@@ -14,10 +14,11 @@ from ..objectives import Evaluation, evaluate
 from ..pareto import hypervolume
 from ..records import read_record
 from ..run import Run
-from ..space import expand, tidied
+from ..space import expand, importance, tidied
 from .ask import ask
-from .design import grid, warm_start
+from .design import initial
 from .stopping import stalled
+from .study import Study
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,20 @@ def decide(
     info: dict[str, Any] = {"surrogate": None, "acquisition_value": None, "replaced": 0}
     points, origins = np.empty((0, len(variables))), list[str]()
     if iteration == 0:
-        points, origins = _initial(settings, variables, list(run.sources), size)
+        points, origins = initial(settings, variables, list(run.sources), size)
     elif stop is None:
-        points, info = ask(
-            ledger.X,
-            ledger.values.Y,
-            ledger.values.repeat_variance,
-            size,
-            settings,
-            seed,
-            taken=ledger.asked,
+        study = Study(
+            X=ledger.X,
+            Y=ledger.values.Y,
+            variance=ledger.values.repeat_variance,
+            asked=ledger.asked,
+            pending=ledger.asked[:0],
+            reference=np.asarray(reference, dtype=np.float64),
             names=list(normalisation["objectives"]),
-            reference=reference,
             tidy=lambda X: tidied(X, variables),
+            importance=importance(variables),
         )
+        points, info = ask(study, size, settings, seed)
         origins = ["acquisition"] * len(points)
 
     ids = [run.add(run.recipe(expand(point, variables, settings))) for point in points.tolist()]
@@ -156,12 +157,3 @@ def _size(settings: Mapping[str, Any], iteration: int, asked: int) -> int:
     """How many candidates an iteration may ask for: a batch, cut where `evaluations` ends."""
     size = settings["n_initial"] if iteration == 0 else settings["batch_size"]
     return size if settings["evaluations"] is None else max(0, min(size, settings["evaluations"] - asked))
-
-
-def _initial(
-    settings: Mapping[str, Any], variables: Sequence[dict[str, Any]], sources: Sequence[str], size: int
-) -> tuple[NDArray[np.float64], list[str]]:
-    if settings["initial"] == "grid":
-        points = grid(settings["weights"], variables)[:size]
-        return points, ["grid"] * len(points)
-    return warm_start(variables, sources, size, settings["seed"])

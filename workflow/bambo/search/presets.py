@@ -20,11 +20,17 @@ _ROBUST: dict[str, Any] = {
     "initial": "warm-start",
     "n_initial": 8,
     "weights": None,  # only for initial: grid
+    "start_from": None,
+    "box": None,
+    "schedule": "sync",
+    "slots": None,  # None: batch_size
     "iterations": 10,
     "batch_size": 4,
     "evaluations": None,  # None: n_initial + iterations * batch_size
+    "optimiser": "bayesian",
     "kernel": "rbf",
     "lengthscale_prior": "dimension-scaled",
+    "mean_input": False,
     "noise": "known",
     "noise_share": NOISE_SHARE,
     "acquisition": "qlognehvi",
@@ -32,6 +38,8 @@ _ROBUST: dict[str, Any] = {
     "mc_samples": 128,
     "restarts": 10,
     "raw_samples": 512,
+    "gap_reward": 0.0,
+    "proximity_penalty": 0.0,
     "seed": 0,
     "stop": None,
 }
@@ -43,6 +51,14 @@ _GRID = _ROBUST | {
     "weights": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     "n_initial": 9,
     "iterations": 0,
+}
+
+_AP_BMM = _ROBUST | {
+    "granularity": "layer",
+    "schedule": "async",
+    "lengthscale_prior": "importance",
+    "gap_reward": 0.25,
+    "proximity_penalty": 0.15,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -61,6 +77,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Every layer a block, the paper's other comparison (section 4.3).
     "layer-wise": _ROBUST | {"granularity": "layer"},
     "model-grid": _GRID,
+    # AP-BMM with a prior that lasts and the mended reranking.
+    "ap-bmm": _AP_BMM,
+    # Its published settings: the prior as starting values of the lengthscales.
+    "ap-bmm-published": _AP_BMM
+    | {"kernel": "matern52", "lengthscale_prior": "importance-start", "noise": "inferred"},
     # The paper's baselines (section 4.3): one that needs a base is no reason not to compare the others.
     "baseline": _GRID | {"without_base": "leave-out"},
+}
+
+# What searches were before these keys were: with these values a search is tied to the same settings as then.
+NEUTRAL: dict[str, Any] = {
+    "start_from": None,
+    "box": None,
+    "schedule": "sync",
+    "optimiser": "bayesian",
+    "mean_input": False,
+    "gap_reward": 0.0,
+    "proximity_penalty": 0.0,
 }

@@ -38,6 +38,7 @@ from linear_operator.utils.warnings import NumericalWarning
 from numpy.typing import NDArray
 
 from ..errors import BadInput
+from ..pareto import non_dominated, thinned
 
 MIN_LENGTHSCALE = 2.5e-2
 START = log(2)  # GPyTorch's start for every positive parameter
@@ -71,6 +72,32 @@ def posterior(model: ModelListGP, X: NDArray[np.float64]) -> tuple[NDArray[np.fl
     with seeded(0), torch.no_grad():
         result = model.posterior(tensor(X))
         return result.mean.numpy(), result.variance.clamp_min(0).sqrt().numpy()
+
+
+def posterior_front(
+    X: NDArray[np.float64],
+    Y: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    stderr: NDArray[np.float64],
+    settings: Mapping[str, Any],
+    reference: Sequence[float],
+    members: int = 8,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Posterior mean and sd [n x m] at the observed points, and which of them make the front by mean.
+
+    The observed front picks whoever was lucky; the posterior mean is nearly free of that. Of the
+    non-dominated means, the one that adds least to the hypervolume is dropped until `members` are left.
+    Models outside of the search's space (rows of X that are NaN) are no observations of the surrogate: their mean is
+    their value, their sd its standard error [n x m]. So it is for all where there are not two to fit.
+    """
+    mean, sd = Y.copy(), stderr.copy()
+    inside = ~np.isnan(X).any(axis=1)
+    if inside.sum() > 1:
+        model = fit(X[inside], Y[inside], variance[inside], settings)
+        mean[inside], sd[inside] = posterior(model, X[inside])
+    front = np.flatnonzero(non_dominated(mean))
+    front = front[thinned(mean[front], reference, members)]
+    return mean, sd, np.isin(np.arange(len(X)), front)
 
 
 def describe(model: ModelListGP, names: Sequence[str]) -> dict[str, dict[str, Any]]:
