@@ -95,6 +95,12 @@ def candidate_id(recipe: Mapping[str, Any]) -> str:
     return content_hash(identity)[:12]
 
 
+def first_stage(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of the same merge that is scored on its first share of the questions alone."""
+    found = {**recipe, "evaluation": {**recipe["evaluation"], "stage": "first"}}
+    return {**found, "id": candidate_id(found)}
+
+
 def write_recipe(run_dir: Path, recipe: Mapping[str, Any]) -> Path:
     """Write candidates/<id>/recipe.json under the run's folder, unless it is there; returns its path."""
     path = Path(run_dir) / "candidates" / recipe["id"] / "recipe.json"

@@ -71,8 +71,9 @@ def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:
     fields = Evaluation.model_fields.items()
     marked = {key for key, field in fields if field.json_schema_extra == IDENTITY}
     settings = evaluation.model_dump(include=marked)
-    if settings["server"] is None:
-        del settings["server"]
+    for key in ("server", "first_share"):
+        if settings[key] is None:
+            del settings[key]
     settings["sampling"] = evaluation.sampling.model_dump(exclude_none=True)
     factor = settings.pop("end_point_repeats")
     factor = factor if end_point and evaluation.sampling.do_sample else 1

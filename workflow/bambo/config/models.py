@@ -198,6 +198,10 @@ class Search(Table):
     proximity_penalty: Share = Field(
         description="How much a proposal loses by being near to one that is under way; 0 is off."
     )
+    leave: Annotated[float, Field(gt=0.5, lt=1)] | None = Field(
+        description="Probability to be dominated from which a candidate is left after the first questions "
+        "(`evaluation.first_share`), see docs/staged.md; null asks every candidate all questions."
+    )
     seed: Seed = Field(description="Seed of all random choices of the search.")
     stop: Stop | None = Field(description="When to stop before the budget is used; null is never.")
 
@@ -353,6 +357,12 @@ class Evaluation(Table):
     limit: Count | None = Field(
         default=None,
         description="Questions of each task, the first ones; null is all.",
+        json_schema_extra=IDENTITY,
+    )
+    first_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of the questions that candidates of a search with `leave` are asked first, an even draw; "
+        "null for no stages.",
         json_schema_extra=IDENTITY,
     )
     max_tokens: Count = Field(

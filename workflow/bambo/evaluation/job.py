@@ -16,6 +16,7 @@ from .. import __version__
 from ..candidate.devices import gpus as visible_gpus
 from ..errors import BadInput
 from ..files import atomic, file_hash, write_text
+from ..recipe import first_stage
 from ..records import write_record
 from .data import record_name
 from .energy import open_meter
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("lm_eval", "torch", "transformers")
 ANY_MACHINE = Machine()
+ANSWERS = "answers.jsonl"
 OURS = "boxed_match,boxed"  # of boxed.py, which needs the harness
 
 
@@ -45,7 +47,8 @@ def evaluate(
     """Score the model that `engine` holds as `recipe["evaluation"]` says; returns what scores.json holds.
 
     Writes into `output_dir` lm_eval/results.json, samples.parquet (one row an answer) and, last, scores.json.
-    Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left.
+    Finished answers are kept in answers.jsonl until then, so that a killed evaluation goes on with what is left; those
+    of a first stage are kept for the second one, which generates what is missing.
 
     machine: what the engine was given of it. started: time.perf_counter() and time.process_time() from which seconds
     are counted (default: now).
@@ -57,12 +60,14 @@ def evaluate(
     start, start_cpu = started or (time.perf_counter(), time.process_time())
     settings = recipe["evaluation"]
     configs, tasks = _configs(settings)
+    first = first_stage(recipe)["id"] if "first_share" in settings else recipe["id"]
     lm = CountingLM(
         engine,
         candidate=recipe["id"],
         tasks=tasks,
         seed=settings["seed"],
-        answers=output_dir / "answers.jsonl",
+        answers=output_dir / ANSWERS,
+        earlier=None if first == recipe["id"] else (first, output_dir.parent / first / ANSWERS),
         meter=open_meter(_own_gpus(settings, machine.gpus)),
     )
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -106,7 +111,8 @@ def evaluate(
         "versions": _versions(settings["engine"]),
     }
     write_record(output_dir / "scores.json", "scores", scores)
-    lm.answers.unlink(missing_ok=True)
+    if "stage" not in settings:
+        lm.answers.unlink(missing_ok=True)
     return scores
 
 
@@ -158,7 +164,14 @@ def _ask(
         benchmark = tasks[name][0]
         own = settings["tasks"][benchmark]
         task.set_fewshot_seed(settings["seed"])
-        keep(task, own.get("limit", settings["limit"]), own.get("stratify"), f"evaluation.tasks.{benchmark}")
+        lm.first[benchmark] = keep(
+            task,
+            own.get("limit", settings["limit"]),
+            own.get("stratify"),
+            f"evaluation.tasks.{benchmark}",
+            settings.get("first_share"),
+            first_only="stage" in settings,
+        )
     # Not `simple_evaluate`, which spends over a CPU second on a description of the machine.
     return lm_eval.evaluator.evaluate(
         lm,

@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,15 @@ class CountingLM(LM):
         tasks: Mapping[str, tuple[str, int]],  # the harness's name -> benchmark, repeat
         seed: int,
         answers: Path,
+        earlier: tuple[str, Path] | None = None,
         meter: Meter | None = None,
     ) -> None:
+        """earlier: the candidate of which this is the second stage, and its answers."""
         super().__init__()
         self.engine, self.tokenizer = engine, engine.tokenizer
         self.candidate, self.tasks, self.seed, self.answers = candidate, tasks, seed, answers
+        self.earlier = earlier
+        self.first: dict[str, int] = {}  # benchmark -> how many of its questions are asked first
         self.meter = meter
         self.rows: dict[tuple[str, int], dict] = {}
         # Generation in all, and the part of it that an earlier, killed evaluation did.
@@ -83,9 +87,13 @@ class CountingLM(LM):
         """Answers without their thinking, in the order of the requests."""
         questions = [self._question(request) for request in requests]
         stored = read_answers(self.answers)
+        if self.earlier is not None:
+            stored = read_answers(self.earlier[1]) | stored
         waiting = {}
-        for chunk in chunks(questions, self.engine.chunk_size):
-            key = content_hash([self.candidate, [question.request._replace(tokens=[]) for question in chunk]])
+        for chunk in chunks(questions, self.engine.chunk_size, self._late):
+            late = any(map(self._late, chunk))
+            candidate = self.candidate if late or self.earlier is None else self.earlier[0]
+            key = content_hash([candidate, [question.request._replace(tokens=[]) for question in chunk]])
             if key not in stored:
                 waiting[key] = chunk
                 continue
@@ -125,6 +133,10 @@ class CountingLM(LM):
             generation["until"],
         )
 
+    def _late(self, question: Question) -> bool:
+        """Whether a question is asked in the second stage alone."""
+        return question.doc_id >= self.first.get(question.benchmark, question.doc_id + 1)
+
     def _generated(self, waiting: Mapping[str, list[Question]]) -> Iterator[tuple[str, dict]]:
         """Key and entry of each chunk, as it is finished."""
         keys = list(waiting)
@@ -161,11 +173,13 @@ class CountingLM(LM):
             }
 
 
-def chunks(questions: Iterable[Question], size: int) -> list[list[Question]]:
-    """Questions in chunks of `size`, each of one benchmark, prompts of similar length together."""
-    groups: dict[str, list[Question]] = {}
+def chunks(
+    questions: Iterable[Question], size: int, late: Callable[[Question], bool]
+) -> list[list[Question]]:
+    """Questions in chunks of `size`, each of one benchmark and one stage, prompts of similar length together."""
+    groups: dict[tuple[str, bool], list[Question]] = {}
     for question in questions:
-        groups.setdefault(question.benchmark, []).append(question)
+        groups.setdefault((question.benchmark, late(question)), []).append(question)
     ordered = [sorted(group, key=lambda question: len(question.request.tokens)) for group in groups.values()]
     return [group[start : start + size] for group in ordered for start in range(0, len(group), size)]
 

@@ -33,6 +33,7 @@ from typing import Any
 
 from .. import __version__
 from ..files import atomic, file_hash
+from ..recipe import candidate_id
 from ..records import write_record
 from .flops import read_architecture
 from .scores import benchmark_scores
@@ -88,8 +89,13 @@ def _answers(recipe: Mapping[str, Any], benchmark: str) -> Iterator[dict[str, An
     longest = task["max_tokens"]
     ability = 8 * (_share(recipe["weights"], "accuracy") - 0.45)
     tokens = longest * (0.025 + 0.225 * _share(recipe["weights"], "tokens") ** 1.5)
-    own = random.Random(f"{settings['seed']} {recipe['id']} {benchmark}")
-    for question in range(task.get("limit", settings["limit"]) or QUESTIONS):
+    # A stage has the answers of the whole.
+    whole = {**recipe, "evaluation": {key: value for key, value in settings.items() if key != "stage"}}
+    own = random.Random(f"{settings['seed']} {candidate_id(whole)} {benchmark}")
+    questions = task.get("limit", settings["limit"]) or QUESTIONS
+    if "stage" in settings:
+        questions = math.ceil(settings["first_share"] * questions)
+    for question in range(questions):
         shared = random.Random(f"{benchmark} {question}")
         difficulty, length = shared.gauss(0, 1), shared.lognormvariate(0, 0.5)
         for repeat in range(task.get("repeats", settings["repeats"])):

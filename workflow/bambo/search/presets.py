@@ -40,6 +40,7 @@ _ROBUST: dict[str, Any] = {
     "raw_samples": 512,
     "gap_reward": 0.0,
     "proximity_penalty": 0.0,
+    "leave": None,
     "seed": 0,
     "stop": None,
 }
@@ -95,4 +96,5 @@ NEUTRAL: dict[str, Any] = {
     "mean_input": False,
     "gap_reward": 0.0,
     "proximity_penalty": 0.0,
+    "leave": None,
 }
