@@ -24,9 +24,10 @@ def bad_input(problems: Iterable[Problem], given: Any) -> BadInput:
     return BadInput(one_line(f"{dotted(location)}: {text}{count}"))
 
 
-def schema_problems(error: ValidationError, given: Any) -> Iterable[Problem]:
-    """Pydantic's findings, in our words: the schema says what was expected."""
-    findings = error.errors(include_url=False, include_context=False)
+def schema_problems(error: ValidationError, given: Any, under: Location = ()) -> Iterable[Problem]:
+    """Pydantic's findings, in our words: the schema says what was expected; under: the place of the checked table."""
+    findings: list[Any] = error.errors(include_url=False, include_context=False)
+    findings = [{**each, "loc": (*under, *each["loc"])} for each in findings]
     # As keys, since what fits none of several options is found once for each of them.
     return dict.fromkeys(problem for each in findings for problem in _problem(each, given))
 

@@ -7,7 +7,7 @@ from typing import Any
 from .study import Points, Study
 
 # A module of this package each, with a function `ask`; imported when asked, since few need torch.
-OPTIMISERS = ("bayesian",)
+OPTIMISERS = ("bayesian", "sobol")
 
 Ask = Callable[[Study, int, Mapping[str, Any], int], tuple[Points, dict[str, Any]]]
 
