@@ -7,7 +7,7 @@ import hashlib
 import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,18 @@ _OTHER_ENCODER = re.compile(r"(?:^|\.)(?:vision|visual|image|audio|speech|multi_
 _PREDICTOR = re.compile(r"^(?:model\.)?mtp\.")
 # embed_out is a head (GPT-NeoX), embedding_norm the final norm (LFM2).
 _EMBEDDING = re.compile(r"embed(?!_out|ding_norm)|(?:^|\.)(?:wte|wpe|project_in)\.")
+
+ATTENTION = "attention"
+MLP = "mlp"
+MODULES = (ATTENTION, MLP)  # in the order in which a layer applies them
+# By the first name behind the layer's number: the MLP itself (experts and their router, too), and norms of its own.
+_MLP = re.compile(
+    r"mlp|feed_?forward|(?:^|_)ff[nw]?(?:_|$)|(?:^|_)moe(?:_|$)|experts?$|router$|fc\d$|w\d$"
+    r"|(?:ln|norm)_?2$|final_layer_norm$"
+)
+# It feeds the MLP (Llama, Qwen, GPT-NeoX), unless the MLP's output has a norm, too: then it ends the attention (Gemma).
+_BETWEEN = "post_attention_layernorm"
+_BEHIND_MLP = "post_feedforward_layernorm"
 
 
 @dataclass(frozen=True)
@@ -226,6 +238,40 @@ def groups(checkpoint: Checkpoint) -> dict[str, list[str]]:
                 f"{checkpoint.path}: no tensor of {layer}, there are {len(layers)} layers; a shard is missing"
             )
     return {group: members[group] for group in [EMBEDDINGS, *layers, HEAD] if group in members}
+
+
+def modules(group: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """The tensors of a group, those of a layer's attention and of its MLP apart: `layers.3.attention`, `layers.3.mlp`.
+
+    A norm goes with what it feeds; one that feeds both, in layers that apply them side by side, with the attention.
+    All that is not the MLP's counts as attention, whatever mixes tokens there (convolutions, state spaces). Embeddings,
+    head, and layers that lack one of the two (Mamba's) stay whole.
+    """
+    places = {name: match.end() for name in names if (match := _LAYER.match(name))}
+    if group in (EMBEDDINGS, HEAD) or not places:
+        return {group: list(names)}
+    first = {name: name[end:].partition(".")[0] for name, end in places.items()}
+    ends_attention = _BEHIND_MLP in first.values()
+    found: dict[str, list[str]] = {f"{group}.{module}": [] for module in MODULES}
+    for name, own in first.items():
+        is_mlp = not ends_attention if own == _BETWEEN else _MLP.search(own)
+        found[f"{group}.{MLP if is_mlp else ATTENTION}"].append(name)
+    return found if all(found.values()) else {group: list(names)}
+
+
+def members(groups: Mapping[str, Sequence[str]], named: Iterable[str]) -> dict[str, list[str]]:
+    """The tensors of each group, with the modules of those layers apart whose modules are `named`, not the layer."""
+    apart = {layer for each in named if (layer := without_module(each)) != each}
+    found: dict[str, list[str]] = {}
+    for group, names in groups.items():
+        found |= modules(group, names) if group in apart else {group: list(names)}
+    return found
+
+
+def without_module(group: str) -> str:
+    """The group that a module is part of: `layers.3` of `layers.3.mlp`; any other group itself."""
+    whole, _, last = group.rpartition(".")
+    return whole if last in MODULES else group
 
 
 # --------------------------------------------------------------------------------------------- what is inside

@@ -50,20 +50,22 @@ def make_recipe(
     if options:
         recipe["options"] = dict(options)
     check_recipe(recipe, "recipe")
-    recipe["weights"] = {group: _rounded(values) for group, values in weights.items()}
+    recipe["weights"] = {group: rounded_weights(values) for group, values in weights.items()}
     for name, own in recipe.get("parameters", {}).items():
-        recipe["parameters"][name] = {group: _rounded_number(value) for group, value in own.items()}
+        recipe["parameters"][name] = {group: rounded_number(value) for group, value in own.items()}
     return {"id": candidate_id(recipe), **recipe}
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    rounded = [_rounded_number(value) for value in values]
+def rounded_weights(values: Sequence[float]) -> list[float]:
+    """Weights of a group as recipes have them: to 6 decimals, the last one what is left where their sum is 1."""
+    rounded = [rounded_number(value) for value in values]
     if _is_one(values):
-        rounded[-1] = _rounded_number(1 - math.fsum(rounded[:-1]))
+        rounded[-1] = rounded_number(1 - math.fsum(rounded[:-1]))
     return rounded
 
 
-def _rounded_number(value: float) -> float:
+def rounded_number(value: float) -> float:
+    """A number as recipes have it."""
     # + 0.0 turns -0.0, which has another text and so another hash, into 0.0.
     return round(float(value), DECIMALS) + 0.0
 

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from .candidate.folder import read_scores
+from .checkpoint import MODULES
 from .config import Config, evaluation_identity, hub_data, needs_base
 from .errors import BadInput
 from .files import content_hash, read_json, write_json
 from .methods import METHODS
-from .recipe import make_recipe, write_recipe
+from .recipe import make_recipe, rounded_number, rounded_weights, write_recipe
 
 
 @dataclass(frozen=True)
 class Merge:
     """One way to merge a run's sources.
 
-    weights: tensor group -> one weight a source; parameters: the method's, name -> group -> value; rescale: as in
-    recipes.
+    weights: tensor group -> one weight a source, of a layer as a whole or of each of its modules; parameters: the
+    method's, name -> group -> value; rescale: as in recipes.
     """
 
     weights: Mapping[str, Sequence[float]]
@@ -49,6 +50,31 @@ def simplest(merge: Merge, base_source: int | None) -> Merge:
     only = merge.only_source
     alone = only is not None and (plain or only == base_source)
     return Merge(merge.weights) if alone or (plain and merge.method != "slerp") else merge
+
+
+def joined(merge: Merge, groups: Sequence[str]) -> Merge:
+    """The merge with layers whole whose modules are merged alike, so that one model is one candidate.
+
+    groups: of the sources, layers as a whole; their order is the result's. Alike is what recipes write alike.
+    """
+    weights: dict[str, Sequence[float]] = {}
+    parameters: dict[str, dict[str, float]] = {name: {} for name in merge.parameters}
+    for group in groups:
+        names = [group] if group in merge.weights else [f"{group}.{module}" for module in MODULES]
+        settings = [
+            [
+                *rounded_weights(merge.weights[name]),
+                *(rounded_number(own[name]) for own in merge.parameters.values()),
+            ]
+            for name in names
+        ]
+        alike = all(own == settings[0] for own in settings)
+        for name in names[:1] if alike else names:
+            target = group if alike else name
+            weights[target] = merge.weights[name]
+            for parameter, own in merge.parameters.items():
+                parameters[parameter][target] = own[name]
+    return Merge(weights, merge.method, parameters, merge.rescale)
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ class Run:
 
         One source alone is an end point, which is evaluated with more repeats: every objective is normalised by it.
         """
-        merge = simplest(merge, self.base_source)
+        merge = joined(simplest(merge, self.base_source), self.groups)
         method, options = METHODS[merge.method], dict[str, Any]()
         if method.random:
             options["seed"] = self.seed
@@ -114,7 +140,7 @@ class Run:
             options["vocabulary"] = self.vocabulary
         is_end_point = merge.method == "linear" and merge.only_source is not None
         return make_recipe(
-            weights={group: merge.weights[group] for group in self.groups},
+            weights=merge.weights,
             sources=self.sources,
             files_from=files_from or self.files_from,
             evaluation=self.end_point_evaluation if is_end_point else self.evaluation,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .checkpoint import EMBEDDINGS, HEAD
+from .checkpoint import EMBEDDINGS, HEAD, modules
 from .methods import METHODS, PARAMETERS
 from .partition import blocks, layer_means
 from .recipe import DECIMALS
@@ -31,19 +31,24 @@ def parts(
 ) -> list[dict[str, Any]]:
     """Parts of the model that a search tells apart: embeddings, the blocks by depth, head; one for strategy `model`.
 
-    differences: of `layer_differences`. Each part has its name, its tensor groups, its number of
-    parameters, its `difference` (L2 norm over all its tensors) and `share` (that norm over the norm of the
+    Strategy `module` tells attention and MLP of each layer apart.
+
+    differences: of `layer_differences`. Each part has its name, its tensor groups, the number of parameters of each
+    (`sizes`) and of all, its `difference` (L2 norm over all its tensors) and `share` (that norm over the norm of the
     whole model: shares add up to 1 in squares). Logs them; one that moves less than 0.1 % is warned about
     and, if `fold`, joined to the part before it (the first one: to the one behind it).
     Raises BadInput for identical sources, more blocks than layers or an unknown strategy.
     """
+    if strategy == "module":
+        differences = _apart(differences)
     layers = [group for group in differences["group"].unique() if group not in (EMBEDDINGS, HEAD)]
-    partition = blocks(layer_means(differences, norm), n_blocks, strategy)
+    each = strategy in ("module", "layer")
+    partition = blocks(layer_means(differences, norm), n_blocks, "layer" if each else strategy)
     present = set(differences["group"])
     if strategy == "model":
         cut = [("model", [*differences["group"].unique()])]
     else:
-        cut = [(_block_name(block), [layers[i] for i in block]) for block in partition]
+        cut = [(_block_name(block, layers), [layers[i] for i in block]) for block in partition]
         cut = [(EMBEDDINGS, [EMBEDDINGS]), *cut, (HEAD, [HEAD])]
         cut = [(name, groups) for name, groups in cut if present.issuperset(groups)]
     found = [_part(name, groups, differences) for name, groups in cut]
@@ -54,8 +59,21 @@ def parts(
     return _fold(found, differences, fold)
 
 
-def _block_name(block: range) -> str:
-    return f"layer {block[0]}" if len(block) == 1 else f"layers {block[0]}-{block[-1]}"
+def _apart(differences: pd.DataFrame) -> pd.DataFrame:
+    """The differences with modules as groups, where layers have both; tensors in the order of the modules."""
+    owners: dict[str, str] = {}
+    for group, tensors in differences.groupby("group", sort=False)["tensor"]:
+        for module, names in modules(str(group), list(tensors)).items():
+            owners |= dict.fromkeys(names, module)
+    order = pd.Categorical(differences["tensor"], list(owners))
+    return differences.assign(group=differences["tensor"].map(owners)).iloc[order.argsort()]
+
+
+def _block_name(block: range, layers: Sequence[str]) -> str:
+    """As in `layers 0-2`; of one alone `layer 3`, or `layer 3 mlp`."""
+    if len(block) > 1:
+        return f"layers {block[0]}-{block[-1]}"
+    return layers[block[0]].replace("layers.", "layer ").replace(".", " ")
 
 
 def _part(name: str, groups: list[str], differences: pd.DataFrame) -> dict[str, Any]:
@@ -64,6 +82,7 @@ def _part(name: str, groups: list[str], differences: pd.DataFrame) -> dict[str, 
     return {
         "name": name,
         "groups": groups,
+        "sizes": [int(members.loc[members["group"] == group, "parameters"].sum()) for group in groups],
         "parameters": int(members["parameters"].sum()),
         "difference": difference,
         "share": difference / math.sqrt((differences["l2"] ** 2).sum()),
@@ -144,6 +163,11 @@ def importance(variables: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | 
     if any("importance" not in variable for variable in variables):
         return None
     return np.array([variable["importance"] for variable in variables])
+
+
+def weights(variables: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Which variables are weights [D]; the others are parameters."""
+    return np.array([sets(variable) == WEIGHT for variable in variables])
 
 
 def n_sources(variables: Sequence[Mapping[str, Any]]) -> int:

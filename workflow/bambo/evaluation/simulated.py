@@ -2,9 +2,10 @@
 
 The landscape. For a metric, every tensor group g has an importance i_g = -log(u_g), with u_g in (0, 1) from the hash
 of the metric's and the group's name: unequal (as if drawn from an exponential distribution), fixed for every model and
-run, and other for accuracy than for tokens. The first source is taken to be accurate and long-winded, the last one the
-contrary, others to lie between them in even steps: of w_g, a candidate's weights times places from 1 down to 0, a
-metric sees x = sum_g i_g w_g / sum_g i_g. The merging method makes no difference but to what is drawn.
+run, and other for accuracy than for tokens; a layer's attention and MLP share the layer's. The first source is taken to
+be accurate and long-winded, the last one the contrary, others to lie between them in even steps: of w_g, a candidate's
+weights times places from 1 down to 0, a metric sees x = sum_g i_g w_g / sum_g i_g. The merging method makes no
+difference but to what is drawn.
 
 - Accuracy saturates: an answer is right with probability 1 / (1 + exp(d_q - 8 (x - .45))), where the question's
   difficulty d_q is standard normal (the Rasch model); over questions about .04 at x = 0 and .98 at x = 1.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..checkpoint import ATTENTION, without_module
 from ..files import atomic, file_hash
 from ..recipe import candidate_id
 from ..records import write_record
@@ -129,8 +131,18 @@ def _place(weights: Sequence[float]) -> float:
 
 
 def _importance(metric: str, group: str) -> float:
-    digest = hashlib.sha256(f"{metric} {group}".encode()).digest()
-    return -math.log((int.from_bytes(digest[:6], "big") + 0.5) / 2**48)
+    """Of a group; a layer's modules share the layer's, so that one landscape is seen at any granularity."""
+    layer = without_module(group)
+    whole = -math.log(_uniform(f"{metric} {layer}"))
+    if layer == group:
+        return whole
+    share = _uniform(f"{metric} {layer}.{ATTENTION}")
+    return whole * (share if group.endswith(ATTENTION) else 1 - share)
+
+
+def _uniform(text: str) -> float:
+    digest = hashlib.sha256(text.encode()).digest()
+    return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

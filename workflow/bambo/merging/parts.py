@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoint import members
 from ..methods import METHODS, Method
 from . import linear, spherical, task_vectors
 from .draws import key_of
@@ -152,7 +153,7 @@ def parts_of(recipe: Mapping[str, Any], sources: Sources, every_source: bool = F
     options = recipe.get("options", {})
     models = list(recipe["sources"].values())
     parts = {}
-    for group, names in sources.groups.items():
+    for group, names in members(sources.groups, recipe["weights"]).items():
         weights = recipe["weights"][group]
         parameters = {key: own[group] for key, own in recipe.get("parameters", {}).items()}
         takes_part = [j for j, weight in enumerate(weights) if weight or every_source]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint import Checkpoint, groups, map_tensors, open_checkpoint, sample
+from ..checkpoint import Checkpoint, groups, map_tensors, members, open_checkpoint, sample
 from ..compatibility import check_compatible
 from ..errors import BadInput
 from ..recipe import check_recipe
@@ -21,7 +21,7 @@ class Sources:
     """
 
     template: Checkpoint
-    groups: dict[str, list[str]]  # tensor group -> tensors
+    groups: dict[str, list[str]]  # tensor group -> tensors, those of a layer together
     tensors: list[dict[str, Tensor]]
     base: dict[str, Tensor] | None
     copied: dict[str, memoryview]
@@ -40,10 +40,11 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
     vocabulary = recipe.get("options", {}).get("vocabulary", "exact")
     check_compatible(sources, vocabulary, checkpoints.get("base"))
     template = checkpoints[f"source {recipe['files_from']}"]
-    members = groups(template)
-    if differing := sorted(members.keys() ^ recipe["weights"].keys()):
+    grouped = groups(template)
+    expected = members(grouped, recipe["weights"])
+    if differing := sorted(expected.keys() ^ recipe["weights"].keys()):
         raise BadInput(
-            f"recipe: weights of {', '.join(differing)} are missing or of no tensor; expected {', '.join(members)}"
+            f"recipe: weights of {', '.join(differing)} are missing or of no tensor; expected {', '.join(expected)}"
         )
     for name, checkpoint in checkpoints.items():
         if sample(checkpoint) != records[name]["sample"]:
@@ -55,7 +56,7 @@ def open_sources(recipe: Mapping[str, Any]) -> Sources:
     views = map_tensors(template)
     return Sources(
         template=template,
-        groups=members,
+        groups=grouped,
         tensors=[opened[f"source {name}"] for name in recipe["sources"]],
         base=opened.get("base"),
         copied={name: views[name] for name, info in template.tensors.items() if info.dtype not in FLOATS},
