@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .checkpoint import EMBEDDINGS, HEAD, modules
+from .checkpoint import EMBEDDINGS, HEAD, modules, without_module
 from .methods import METHODS, PARAMETERS
 from .partition import blocks, layer_means
 from .recipe import DECIMALS
@@ -225,6 +225,31 @@ def everywhere(weights: Sequence[float], variables: Sequence[Mapping[str, Any]])
     """The point with the same weights [sources] in every part, and parameters in the middle of their range."""
     values = fractions(weights)
     return [0.5 if place is None else values[place] for place in places(variables)]
+
+
+def projected(
+    x: Sequence[float],
+    coarser: Sequence[Mapping[str, Any]],
+    variables: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> list[float]:
+    """The point over `variables` of the merge that a point x over `coarser` variables stands for.
+
+    Each variable takes the value that its tensors have there: the same merge, where no variable spans tensors of
+    several values. One that does takes their mean, weighted by parameters. settings: of either search, which have the
+    same method.
+    """
+    merge, found = expand(x, coarser, settings), list[float]()
+    for variable, place in zip(variables, places(variables), strict=True):
+        own = [group if group in merge.weights else without_module(group) for group in variable["groups"]]
+        if place is None:
+            values = [merge.parameters[sets(variable)][group] for group in own]
+            mean = np.average(values, weights=variable["sizes"])
+            found.append(float(mean - variable["min"]) / (variable["max"] - variable["min"]))
+        else:
+            rows = np.average([merge.weights[group] for group in own], axis=0, weights=variable["sizes"])
+            found.append(fractions(rows.tolist())[place])
+    return tidied(np.array([found]), variables)[0].tolist()
 
 
 def alone(place: int, count: int) -> list[float]:

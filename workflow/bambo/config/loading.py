@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from ..methods import PARAMETERS
 from ..objectives import METRICS
+from ..search.stopping import planned_evaluations
 from .errors import Location, Problem, bad_input, found, nearest, schema_problems
+from .identity import search_settings
 from .methods import check_method, grid_weights, weightless
 from .models import Config, Objective, Search
 
@@ -25,6 +27,7 @@ def load(given: Any) -> Config:
 
     Raises BadInput: one line that names the first wrong key in the order of the config and counts the others.
     """
+    given = _with_seeds(given)
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
@@ -37,6 +40,7 @@ def load(given: Any) -> Config:
         *_device(config),
         *_engine(config),
         *_merge(config),
+        *_slots(config),
     ]
     kept = {}
     for name, search in config.searches.items():
@@ -49,11 +53,42 @@ def load(given: Any) -> Config:
         else:
             text = "set base to the model that the sources were trained from, or without_base: leave-out"
             problems.append((("searches", name, "method"), f"found {search.method}, but {reason}; {text}"))
+    for name in kept:
+        problems += _start(name, config)
     if not kept and not problems:
         problems.append((("searches",), "all are left out for want of a base; set base, or add another"))
     if problems:
         raise bad_input(problems, given)
     return config.model_copy(update={"searches": kept})
+
+
+def _with_seeds(given: Any) -> Any:
+    """The config with a search of each seed in the place of one with `seeds`; what is wrong stays, to be reported."""
+    tables = given.get("searches") if isinstance(given, dict) else None
+    if not isinstance(tables, dict):
+        return given
+    seeds = {name: _seeds(name, tables) for name in tables}
+    searches: dict[str, Any] = {}
+    for name, own in tables.items():
+        for seed in seeds[name]:
+            one = {key: value for key, value in own.items() if key != "seeds"} | {"seed": seed}
+            start = own.get("start_from")
+            if isinstance(start, str) and seed in seeds.get(start, []):
+                one["start_from"] = f"{start}-{seed}"
+            searches[f"{name}-{seed}"] = one
+        if not seeds[name]:
+            searches[name] = own
+    return {**given, "searches": searches}
+
+
+def _seeds(name: str, searches: dict[str, Any]) -> list[int]:
+    """The seeds of a search, if they are ones, none twice, and nothing else is called as they are."""
+    own = searches[name]
+    seeds = own.get("seeds") if isinstance(own, dict) and "seed" not in own else None
+    if not isinstance(seeds, list) or any(type(seed) is not int or seed < 0 for seed in seeds):
+        return []
+    taken = any(f"{name}-{seed}" in searches for seed in seeds)
+    return [] if taken or len(set(seeds)) < len(seeds) else seeds
 
 
 def _sources(config: Config) -> Iterator[Problem]:
@@ -163,6 +198,8 @@ def _engine(config: Config) -> Iterator[Problem]:
             "expected a table for engine: server; add it" if evaluation.server is None else "remove the table"
         )
         yield ("evaluation", "server"), f"{found_engine}, {text}"
+    if evaluation.simulated is not None and evaluation.engine != "simulated":
+        yield ("evaluation", "simulated"), f"of no use with engine: {evaluation.engine}; remove it"
     room = evaluation.model_length
     if room is not None and evaluation.max_tokens >= room:
         text = f"found {room}, expected more than the {evaluation.max_tokens} of max_tokens, with room for a prompt"
@@ -192,11 +229,15 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
     for key, text in [
         *check_method(search, sources),
         *_initial(search, given, sources),
+        *_schedule(search, given),
         *_budget(search),
     ]:
         yield (*place, key), text
     for i, text in _weights(search, sources):
         yield (*place, "weights", i), text
+    if search.seeds is not None:
+        text = f"found {search.seeds}, expected none twice, no seed beside them and no other search called as they are"
+        yield (*place, "seeds"), f"{text} ({name}-{search.seeds[0]}); correct them"
     for key in {"n_blocks", "strategy"} & given:
         if search.granularity != "block" and getattr(search, key) is not None:
             text = f"of no use with granularity: {search.granularity}, which has no blocks; remove it"
@@ -238,6 +279,27 @@ def _weights(search: Search, sources: int) -> Iterator[tuple[int, str]]:
             yield i, f"found {found(own)}, expected {sources} weights with sum 1; correct them"
 
 
+def _slots(config: Config) -> Iterator[Problem]:
+    each = config.evaluation.candidates_per_job
+    if each > 1 and all(search.schedule == "async" for search in config.searches.values()):
+        text = (
+            f"found {each}, of no use where all searches have schedule: async, which hand out one at a time"
+        )
+        yield ("evaluation", "candidates_per_job"), f"{text}; remove it"
+
+
+def _schedule(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
+    if search.slots is None:
+        return
+    if search.schedule == "sync":
+        if "slots" in given:
+            yield "slots", "of no use with schedule: sync; remove it, or set schedule: async"
+        return
+    planned = planned_evaluations({**search.model_dump(), "weights": grid_weights(search)})
+    if search.slots > planned:
+        yield "slots", f"found {search.slots}, expected at most the search's {planned} evaluations; lower it"
+
+
 def _budget(search: Search) -> Iterator[tuple[str, str]]:
     if search.evaluations is None:
         return
@@ -246,6 +308,64 @@ def _budget(search: Search) -> Iterator[tuple[str, str]]:
     if left < 0:
         text = f"found {search.evaluations}, expected at least {n_initial}, the initial evaluations"
         yield "evaluations", f"{text}; raise it"
-    elif search.iterations > 0 and search.batch_size > left:
+    elif search.schedule == "sync" and search.iterations > 0 and search.batch_size > left:
         text = f"found {search.batch_size}, a batch larger than the budget: after the initial evaluations"
         yield "batch_size", f"{text} {left} of {search.evaluations} are left; lower it or raise evaluations"
+
+
+def _start(name: str, config: Config) -> Iterator[Problem]:
+    """What is wrong with a search that starts from a coarser one. Searches cannot start from each other in a circle:
+    each is finer than the one that it starts from."""
+    search, place = config.searches[name], ("searches", name)
+    if search.box is not None:
+        if search.start_from is None:
+            yield (*place, "box"), "of no use without start_from; remove it, or name a coarser search"
+        if search.box == 0:
+            yield (
+                (*place, "box"),
+                "found 0, expected more than 0: what the front agrees in would stay as it is",
+            )
+        if search.optimiser != "bayesian":
+            text = (
+                f"of no use with optimiser: {search.optimiser}, which proposes in the whole space; remove it"
+            )
+            yield (*place, "box"), text
+    coarser = search.start_from
+    if coarser is None:
+        return
+    place = (*place, "start_from")
+    others = [other for other in config.searches if other != name and other not in config.left_out]
+    if coarser in config.left_out:
+        yield place, f"found {coarser}, which is left out for want of a base; name another search"
+    elif coarser not in others:
+        what = "this search itself" if coarser == name else "no search"
+        yield place, f"found {found(coarser)}, which is {what}{nearest(coarser, others)}"
+    elif _fineness(config, coarser) >= _fineness(config, name):
+        text = f"expected one that is coarser than granularity: {search.granularity}"
+        given = config.searches[coarser].granularity
+        yield (
+            place,
+            f"found {coarser}, of granularity: {given}, {text} (or of fewer blocks); name another search",
+        )
+    else:
+        own, theirs = (_merging(config, each) for each in (name, coarser))
+        for key in (key for key in {**own, **theirs} if own.get(key) != theirs.get(key)):
+            text = f"found {coarser}, whose {key} is {_said(theirs.get(key))}, not {_said(own.get(key))}"
+            yield place, f"{text}: its candidates are no points of this search; set them alike"
+            return
+
+
+def _fineness(config: Config, search: str) -> tuple[int, int]:
+    """By which searches are ordered, from one weight to one a module."""
+    settings = search_settings(config, search)
+    return {"model": 0, "layer": 2, "module": 3}.get(settings["strategy"], 1), settings["n_blocks"] or 0
+
+
+def _merging(config: Config, search: str) -> dict[str, Any]:
+    """What of a search's settings, beside weights, decides which model a point is."""
+    settings = search_settings(config, search)
+    return {key: settings[key] for key in ("method", "rescale", *PARAMETERS) if key in settings}
+
+
+def _said(value: Any) -> str:
+    return f"{value['min']:g} to {value['max']:g}" if isinstance(value, dict) else found(value)

@@ -87,9 +87,16 @@ class Search(Table):
     ] = Field(
         default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
     )
+    # For `load`, which puts a search of each seed in the place of this one.
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = Field(
+        default=None,
+        exclude=True,
+        description="Several searches that differ in the seed alone: `<name>-0` for seed 0, and so on. If what they "
+        "start from has seeds, too, each starts from the one of its own.",
+    )
     granularity: Literal["module", "layer", "block", "model"] = Field(
-        description="What has weights of its own: attention and MLP of each layer, each layer, or each block (with "
-        "embeddings and head beside them), or the model as a whole."
+        description="What has weights of its own: attention and MLP of each layer (`module`), each layer, or each "
+        "block (with embeddings and head beside them), or the model as a whole."
     )
     method: Literal[
         "linear",
@@ -142,12 +149,12 @@ class Search(Table):
         "of more than two sources, lists of all their weights."
     )
     start_from: Name | None = Field(
-        description="A coarser search of this config to start from: its best candidates take the place of random "
-        "points in a warm start."
+        description="A coarser search of this config, of the same method, to start from when it is done: its "
+        "candidates are observations of this one, too, and the best take the place of half of the random points."
     )
     box: Share | None = Field(
-        description="With `start_from`: proposals keep within the range of the coarser search's front in each "
-        "variable, widened by this much; null is the whole space."
+        description="With `start_from`: random points and proposals keep within the range of the coarser search's "
+        "front (without the sources alone) in each variable, widened by this on both sides; null is the whole space."
     )
     schedule: Literal["sync", "async"] = Field(
         description="`sync` proposes a batch when all of the batch before is evaluated; `async` the next candidate as "
