@@ -324,7 +324,7 @@ def test_found_by_names_the_search_that_proposed(tmp_path):
 def test_surrogates_get_their_own_search_settings_and_noise(tmp_path, monkeypatch):
     seen = []
 
-    def posterior_front(X, Y, variance, stderr, settings, reference):
+    def posterior_front(X, Y, variance, stderr, settings, reference, **_):
         seen.append((X, variance))
         return Y, np.sqrt(variance), non_dominated(Y)
 
@@ -570,7 +570,7 @@ def test_what_the_surrogate_sees(with_ties, monkeypatch):
     run, observations, of_searches = with_ties
     seen = []
 
-    def posterior_front(X, Y, variance, stderr, settings, reference):
+    def posterior_front(X, Y, variance, stderr, settings, reference, **_):
         seen.append(X)
         return Y, stderr, non_dominated(Y)
 

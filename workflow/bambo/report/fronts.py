@@ -12,7 +12,7 @@ from ..pareto import added_hypervolume, non_dominated
 from ..pareto import hypervolume as hypervolume_of
 from ..selection import select
 from ..space import end_points as points_of_sources
-from ..space import unit
+from ..space import importance, unit, weights
 from .tables import (
     _TEXT,
     ALL,
@@ -78,6 +78,8 @@ def pareto(
             scores.stderr,
             settings[search],
             reference_point,
+            importance=importance(variables),
+            weights=weights(variables),
         )
         sets.append(rows)
         believed.append(rows[chosen])

@@ -14,7 +14,7 @@ from .study import Points, Study, fresh
 
 def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[Points, dict[str, Any]]:
     """The next q points, which the surrogate's posterior makes worth most; see `ask.ask`."""
-    model = surrogate.fit(study.X, study.Y, study.variance, settings)
+    model = surrogate.fit(study.X, study.Y, study.variance, settings, study.importance, study.weights)
     corner = study.reference
     found, values = acquisition.maximise(model, study.X, study.Y, q, settings, seed, corner, study.pending)
     found = study.tidy(found)

@@ -19,7 +19,8 @@ class Study:
     X: observed points [n x D], in the order in which they were asked for; Y: their objectives [n x m]; variance: known
     noise of Y [n x m]; asked: all points ever asked for [t x D], observed, failed and under way, none of which comes
     again; pending: points under way [p x D]; reference: fixed reference point [m]; names: of the objectives; tidy:
-    gives equal points to equal merges, to 6 decimals; importance: of each variable, in (0, 1] [D], or None.
+    gives equal points to equal merges, to 6 decimals; importance: of each variable, in (0, 1] [D], or None; weights:
+    which variables are weights [D], None for all.
     """
 
     X: Points
@@ -31,6 +32,7 @@ class Study:
     names: Sequence[str]
     tidy: Tidy = field(default=rounded)
     importance: Points | None = None
+    weights: NDArray[np.bool_] | None = None
 
     @property
     def dimension(self) -> int:
