@@ -9,6 +9,8 @@
 #   endpoints/candidates.json        the pure sources: the ends of every objective           endpoints.smk
 #   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
 #   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
+#   search/<search>/proposals/s<slot>k<step>.json    of an asynchronous search: one candidate
+#   search/<search>/slot<slot>-<iterations>       a slot has come to the end of that budget
 #   search/<search>/together/t<iteration>         jobs that score several candidates are done  candidates.smk
 #   jobs/<job>.json                  the candidates of one such job
 #   search/<search>/complete-<iterations>         all evaluations of that budget are done
@@ -52,6 +54,7 @@ localrules:
     endpoints,
     normalisation,
     propose,
+    slot,
     complete,
     together,
     tables,
@@ -71,6 +74,7 @@ rule all:
 onstart:
     with plain_errors():
         notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]
+        notes += slot_notes(CONFIG, PLACES.count)
         start.check_environment(CONFIG, conda_in_use())
         start.begin(CONFIG, config, PLACES.count, notes)
 

@@ -34,9 +34,11 @@ from bambo.objectives import evaluate as objectives_of
 from bambo.objectives import normalisation
 from bambo.pareto import hypervolume
 from bambo.partition import layer_differences
+from bambo.records import read_record, write_record
 from bambo.report import fronts, tables
 from bambo.run import Merge, Run
-from bambo.search.ledger import decide, proposal_path
+from bambo.search.ledger import propose
+from bambo.search.proposals import iteration_key, proposal_path
 from bambo.sources import describe
 from bambo.space import parts, variables
 
@@ -138,20 +140,21 @@ def search(given: dict[str, Any], name: str) -> str:
     run = Run.open(config)
     settings = search_settings(config, name)
     for iteration in range(settings["iterations"] + 1):
-        path = proposal_path(run, name, iteration)
+        key = iteration_key(iteration)
+        path = proposal_path(run.folder, name, key)
         if not path.exists():
-            proposal = decide(
+            proposal = propose(
                 run,
                 name,
-                iteration,
+                key,
                 settings=settings,
                 settings_hash=settings_hash(deciding(config, name)),
                 variables=read_json(run.folder / "search" / name / "variables.json")["variables"],
                 normalisation=read_json(run.folder / "endpoints" / "normalisation.json"),
                 reference=config.reference_point,
             )
-            write_json(path, proposal)
-        for id in read_json(path)["candidates"]:
+            write_record(path, "proposal", proposal)
+        for id in read_record(path, "proposal")["candidates"]:
             score(config, run, id)
     return name
 

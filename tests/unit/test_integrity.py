@@ -202,7 +202,7 @@ def test_every_byte_of_a_proposal_counts(run: Path) -> None:
 def test_a_proposal_in_the_wrong_place(run: Path) -> None:
     path = proposal_path(run, 1)
     shutil.copy(proposal_path(run, 0), path)
-    assert problems(run) == [f"{path}: holds iteration 0 of search blocks, expected what its path says"]
+    assert problems(run) == [f"{path}: holds t000 of search blocks, expected what its path says"]
     assert command(run) == f"rm {path} && {REPAIR} {path}"
 
 

@@ -11,8 +11,10 @@ from bambo.files import read_json
 from bambo.objectives import normalisation
 from bambo.records import write_record
 from bambo.run import Run
-from bambo.search.ledger import decide, proposal_path, read_ledger
+from bambo.search.decision import FAILED, OBSERVED
+from bambo.search.ledger import propose, read_seen
 from bambo.search.presets import PRESETS
+from bambo.search.proposals import iteration_key, place_of, proposal_path
 from bambo.space import variables
 from fake_run import BLOCKS, GROUPS, OBJECTIVES, REFERENCE_POINT, VARIABLES, measured_scores, write_scores
 
@@ -50,17 +52,18 @@ def step(
     run: Run, iteration: int, settings: dict[str, Any], search: str = "blocks", variables: Any = None
 ) -> dict[str, Any]:
     """Decide, write the proposal and score its candidates."""
-    proposal = decide(
+    key = iteration_key(iteration)
+    proposal = propose(
         run,
         search,
-        iteration,
+        key,
         settings=settings,
         settings_hash="0",
         variables=variables or VARIABLES[search],
         normalisation=scale(run),
         reference=REFERENCE_POINT,
     )
-    write_record(proposal_path(run, search, iteration), "proposal", proposal)
+    write_record(proposal_path(run.folder, search, key), "proposal", proposal)
     score(run, proposal["candidates"])
     return proposal
 
@@ -123,9 +126,10 @@ def test_a_failed_evaluation_is_no_observation_and_is_not_asked_again(tmp_path: 
     assert lost not in second["observed"]
     assert second["failed"] == [lost]
     assert lost not in second["candidates"]
-    ledger = read_ledger(run, "blocks", 1, 8, scale(run), 0.25)
-    assert len(ledger.asked) == 4
-    assert len(ledger.X) == len(ledger.values.Y) == 3
+    seen = read_seen(run, "blocks", place_of("t001"), 8, SETTINGS, scale(run))
+    assert len(seen.points) == 4
+    assert len(seen.points_of(OBSERVED)) == len(seen.values.Y) == 3
+    assert seen.of(FAILED) == [lost]
 
 
 def test_a_grid_asks_for_its_weights(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bambo.pareto import hypervolume
 from bambo.records import read_record
 from bambo.report import summary, tables
 from bambo.search.presets import PRESETS
+from bambo.search.stopping import planned_evaluations
 from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, Frames, fake_run, frames
 
 
@@ -236,7 +237,7 @@ def test_the_pace_passes_over_a_stop_that_asked_for_nothing(tmp_path):
     ],
 )
 def test_planned_evaluations(settings, planned):
-    assert summary.planned_evaluations(settings) == planned
+    assert planned_evaluations(settings) == planned
 
 
 def test_frames_of_the_fake_run_have_what_these_tests_look_for():

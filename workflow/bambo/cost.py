@@ -20,6 +20,7 @@ from .errors import BadInput
 from .evaluation.data import read_data
 from .files import read_json
 from .run import simplest
+from .search.stopping import slots
 from .smoke import smoke_ids
 from .space import alone, everywhere, expand, variables
 from .start import RECORD
@@ -134,6 +135,11 @@ def stages(config: Config) -> dict[str, list[Stage]]:
         initial = len(whole - asked) + settings["n_initial"] - len(own)
         asked |= whole
         counts, total = [initial], settings["n_initial"]
+        if settings["schedule"] == "async":  # waves of its slots, as if all took equally long
+            left, size = iterations(config, name) - total, slots(settings)
+            counts += [min(size, left - begun) for begun in range(0, left, size)]
+            found[name] = [Stage(count, count) for count in counts]
+            continue
         for _ in range(iterations(config, name)):
             counts.append(int(min(settings["batch_size"], limit - total)))
             total += counts[-1]

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from .evaluation.data import read_hub_record
 from .files import read_json
 from .recipe import read_recipe
 from .records import read_record
+from .search.proposals import key_of, place_of, proposal_paths
 from .start import RECORD, read_start
 
 END_POINTS = "endpoints/candidates.json"
@@ -65,7 +66,8 @@ def check_run(run_dir: Path) -> Findings:
 
     problems += [*_plain(run_dir, searches), *_benchmarks(run_dir), *_tables(run_dir)]
     # Those of a search that left the config are passed over: no rule would make them again.
-    proposals = sorted(path for name in searches for path in run_dir.glob(f"search/{name}/proposals/t*.json"))
+    proposals = [path for name in searches for path in proposal_paths(run_dir, name).values()]
+    lasts = _lasts(proposals)
     makers: dict[str, list[Path]] = defaultdict(list)  # candidate -> the files whose jobs write its recipe
     broken: list[Path] = []  # may be makers, too
     for path in [run_dir / END_POINTS, *proposals]:
@@ -81,7 +83,8 @@ def check_run(run_dir: Path) -> Findings:
     folders = [run_dir / "candidates" / id for id in ids]
     for folder in folders:
         asking = makers.get(folder.name, [])
-        problems += _candidate(folder, asking or broken, any(map(_is_past, asking)))
+        is_past = any(_is_past(path, lasts) for path in asking)
+        problems += _candidate(folder, asking or broken, is_past)
     return Findings(problems, [*_notes(run_dir, folders)], len(folders), len(proposals), command)
 
 
@@ -176,19 +179,31 @@ def _asked(path: Path) -> Iterable[str]:
         record = read_json(path)
         return {*record["end_points"].values(), *record["own_files"].values()}
     proposal = read_record(path, "proposal")
-    search, iteration = proposal["search"], proposal["iteration"]
-    if (search, f"t{iteration:03d}") != (path.parent.parent.name, path.stem):
-        raise BadInput(f"{path}: holds iteration {iteration} of search {search}, expected what its path says")
+    search, key = proposal["search"], key_of(proposal)
+    if (search, key) != (path.parent.parent.name, path.stem):
+        raise BadInput(f"{path}: holds {key} of search {search}, expected what its path says")
     return proposal["candidates"]
 
 
-def _is_past(path: Path) -> bool:
+def _lasts(proposals: Iterable[Path]) -> dict[tuple[Path, int], int]:
+    """The last step of each chain of proposals: of a search's iterations, or of a slot."""
+    lasts: dict[tuple[Path, int], int] = {}
+    for path in proposals:
+        slot, step = place_of(path.stem)
+        lasts[path.parent, slot] = max(step, lasts.get((path.parent, slot), step))
+    return lasts
+
+
+def _is_past(path: Path, lasts: Mapping[tuple[Path, int], int]) -> bool:
     """Whether the run went on from what a file asked for, so that all of that was evaluated."""
     if path.name == Path(END_POINTS).name:
         return path.with_name("normalisation.json").exists()
-    later = any(other.name > path.name for other in path.parent.glob("t*.json"))
+    place = place_of(path.stem)
+    if lasts[path.parent, place.slot] > place.step:
+        return True
     done = [int(mark.name.removeprefix("complete-")) for mark in path.parent.parent.glob("complete-*")]
-    return later or max(done, default=-1) >= int(path.stem[1:])
+    # In a slot, the last step of a budget asks for nothing.
+    return place.slot < 0 and max(done, default=-1) >= place.step
 
 
 def _candidate(folder: Path, makers: Sequence[Path], is_past: bool) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from .evaluation import check_tasks
 from .evaluation.metrics import harness_metrics
 from .files import read_json
 from .objectives import METRICS, check_metric
+from .search.stopping import slots
 from .templates import check_templates
 
 
@@ -50,7 +51,12 @@ def parallel_evaluations(
     """
     # No more than the searches ask for together.
     batches = [search_settings(config, name) for name in config.searches]
-    wanted = sum(max(settings["n_initial"], settings["batch_size"]) for settings in batches)
+    wanted = sum(
+        slots(settings)
+        if settings["schedule"] == "async"
+        else max(settings["n_initial"], settings["batch_size"])
+        for settings in batches
+    )
     wanted += 2 * len(config.sources) - 1  # the end points, under the run's files and their own
     if nodes is not None:
         return Places(min(nodes, wanted), None, {})
@@ -128,6 +134,17 @@ def _check_length(config: Config, checkpoint: Checkpoint) -> None:
                 f"{key}: {longest}, but {checkpoint.path} has room for {evaluation.model_length or own} tokens of "
                 "prompt and answer together; lower it"
             )
+
+
+def slot_notes(config: Config, parallel: int) -> list[str]:
+    """What to know of asynchronous searches that have more slots than `parallel` evaluations at a time."""
+    notes = []
+    for name in config.searches:
+        settings = search_settings(config, name)
+        if settings["schedule"] == "async" and slots(settings) > parallel:
+            text = f"{slots(settings)} slots, but {parallel} evaluations at a time: the others wait in line"
+            notes.append(f"searches.{name}: {text}, and proposals know less than they could; lower slots")
+    return notes
 
 
 def template_notes(config: Config, found: Mapping[str, Path] | None = None) -> list[str]:

@@ -107,4 +107,4 @@ checkpoint together:
     input:
         jobs_done,
     output:
-        touch(f"{RUN}/search/{{search}}/together/t{{iteration}}"),
+        touch(f"{RUN}/search/{{search}}/together/{{key}}"),

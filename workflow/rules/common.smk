@@ -3,9 +3,11 @@
 # REQUIRED INPUTS  the config
 # OUTPUTS          none
 
+import itertools
 import json
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 # Jobs import bambo from this checkout, also in an environment where it is not installed.
@@ -20,6 +22,8 @@ import bambo.config
 from bambo.errors import plain_errors
 from bambo.files import read_json
 from bambo.records import read_record
+from bambo.search import stopping
+from bambo.search.proposals import KEY, Place, left_behind, place_of, proposal_path
 
 with plain_errors():
     CONFIG = bambo.config.load(config)
@@ -30,7 +34,7 @@ MODELS += [f"{RUN}/base.json"] if bambo.config.needs_base(CONFIG) else []
 
 if workflow.is_main_process:
     from bambo import start
-    from bambo.preflight import check, parallel_evaluations, template_notes
+    from bambo.preflight import check, parallel_evaluations, slot_notes, template_notes
 
     with plain_errors():
         LIMITS = workflow.resource_settings
@@ -45,7 +49,8 @@ if workflow.is_main_process:
 wildcard_constraints:
     source="|".join(CONFIG.sources),
     search="|".join(CONFIG.searches),
-    iteration=r"\d{3}",
+    key=KEY,
+    slot=r"\d{2,}",
     iterations=r"\d+",
     id="[0-9a-f]{12}",
     job="[0-9a-f]{12}",
@@ -78,16 +83,22 @@ def smoke_scores(wildcards):
         return scores(json.load(file).values())
 
 
-def proposal(search, iteration):
+@lru_cache(maxsize=None)
+def written(path, time):
+    """A decision; read once, since slots come back to all of their own again and again."""
+    return read_record(path, "proposal")
+
+
+def proposal(search, place):
     """A decision that was made; Snakemake comes back here when it is made."""
-    path = checkpoints.propose.get(search=search, iteration=f"{iteration:03d}").output[0]
+    path = checkpoints.propose.get(search=search, key=place.key).output[0]
     with plain_errors():
-        return read_record(path, "proposal")
+        return written(path, os.stat(path).st_mtime_ns)
 
 
 def jobs_done(wildcards):
     """The jobs of an iteration that score several candidates each."""
-    decision = proposal(wildcards.search, int(wildcards.iteration))
+    decision = proposal(wildcards.search, place_of(wildcards.key))
     return [f"{RUN}/jobs/{name}.done" for name in decision["jobs"]]
 
 
@@ -97,29 +108,53 @@ def members(wildcards):
         return [f"{RUN}/candidates/{id}" for id in read_json(Path(f"{RUN}/jobs/{wildcards.job}.json"))]
 
 
-def evaluated(search, iteration):
-    """Scores of one iteration, once its jobs have scored what they could: what is left is evaluated alone."""
-    decision = proposal(search, iteration)
+def evaluated(search, place):
+    """Scores of one decision, once its jobs have scored what they could: what is left is evaluated alone."""
+    decision = proposal(search, place)
     if decision["jobs"]:
-        checkpoints.together.get(search=search, iteration=f"{iteration:03d}")
+        checkpoints.together.get(search=search, key=place.key)
     return scores(decision["candidates"])
 
 
 def evaluated_before(wildcards):
-    """What a proposal waits for: every evaluation of the iterations before it."""
-    return [file for t in range(int(wildcards.iteration)) for file in evaluated(wildcards.search, t)]
+    """What a proposal waits for: every evaluation of the iterations before it; in a slot, the slot's last one."""
+    search, place = wildcards.search, place_of(wildcards.key)
+    if place.slot < 0:
+        return [file for t in range(place.step) for file in evaluated(search, Place(-1, t))]
+    if place.step == 0:
+        return []
+    before = place.previous
+    # One that asked for nothing, under a smaller budget, is waited for itself.
+    return evaluated(search, before) or str(proposal_path(CONFIG.folder, search, before.key))
 
 
-def evaluated_within(wildcards):
-    """Everything that a budget asks for; a stop that was decided under a smaller budget is passed over."""
-    budget = int(wildcards.iterations)
+def evaluated_from(search, slot, budget):
+    """What the decisions of a slot, or the iterations, ask for within a budget; earlier stops are passed over."""
     files = []
-    for t in range(budget + 1):
-        files += evaluated(wildcards.search, t)
-        decision = proposal(wildcards.search, t)
+    for step in itertools.count() if slot >= 0 else range(budget + 1):
+        place = Place(slot, step)
+        files += evaluated(search, place)
+        decision = proposal(search, place)
         if decision["stop"] and decision["iterations"] >= budget:
             break
     return files
+
+
+def evaluated_in_slot(wildcards):
+    """What a slot asks for until the budget is used up."""
+    return evaluated_from(wildcards.search, int(wildcards.slot), int(wildcards.iterations))
+
+
+def evaluated_within(wildcards):
+    """Everything that a budget asks for: of all iterations, or the ends of all slots."""
+    search, budget = wildcards.search, wildcards.iterations
+    settings = bambo.config.search_settings(CONFIG, search)
+    if settings["schedule"] == "sync":
+        return evaluated_from(search, -1, int(budget))
+    count = stopping.slots(settings)
+    with plain_errors():
+        others = left_behind(CONFIG.folder, search, count)
+    return [f"{RUN}/search/{search}/slot{slot:02d}-{budget}" for slot in range(count)] + scores(others)
 
 
 def completed(wildcards):
@@ -159,6 +194,8 @@ def engine_options():
     options += [f"--batch-size {evaluation.batch_size} --memory-share {evaluation.memory_share}"]
     if evaluation.model_length is not None:
         options += [f"--model-length {evaluation.model_length}"]
+    if evaluation.simulated is not None:
+        options += [f"--pause {evaluation.simulated.seconds} {evaluation.simulated.sigma}"]
     return " ".join([*options, LOCK_GPUS, IN_PLACE])
 
 

@@ -2,19 +2,24 @@
 #
 # REQUIRED INPUTS  search/<search>/variables.json, endpoints/normalisation.json, scores of earlier iterations
 # OUTPUTS          search/<search>/proposals/t<iteration>.json   candidates of one iteration; never decided twice
+#                  search/<search>/proposals/s<slot>k<step>.json one candidate of a slot: of an asynchronous search
+#                  search/<search>/slot<slot>-<iterations>       a slot has come to the end of the budget
 #                  search/<search>/complete-<iterations>         all of a budget is evaluated
 
 
 checkpoint propose:
-    """Fit the surrogate to all that is evaluated and choose the next batch; iteration 0 is the initial design."""
+    """Fit the surrogate to all that is evaluated and choose the next batch, or a slot's next candidate.
+
+    What it waits for is all that tells synchronous searches from asynchronous ones.
+    """
     input:
         evaluated_before,
         variables=f"{RUN}/search/{{search}}/variables.json",
         normalisation=f"{RUN}/endpoints/normalisation.json",
     output:
-        update(f"{RUN}/search/{{search}}/proposals/t{{iteration}}.json"),
+        update(f"{RUN}/search/{{search}}/proposals/{{key}}.json"),
     log:
-        f"{RUN}/logs/propose/{{search}}-{{iteration}}.log",
+        f"{RUN}/logs/propose/{{search}}-{{key}}.log",
     # A proposal keeps several evaluations waiting.
     priority: 20
     conda:
@@ -28,8 +33,16 @@ checkpoint propose:
         "../scripts/propose.py"
 
 
+rule slot:
+    """The end of one slot; each has a target of its own, since a rule waits for one unknown proposal at a time."""
+    input:
+        evaluated_in_slot,
+    output:
+        touch(f"{RUN}/search/{{search}}/slot{{slot}}-{{iterations}}"),
+
+
 rule complete:
-    """The budget stands in the file's name: raising it does exactly the new iterations."""
+    """The budget stands in the file's name: raising it does exactly the new evaluations."""
     input:
         evaluated_within,
     output:

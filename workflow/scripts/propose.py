@@ -2,19 +2,26 @@
 
 import os
 import sys
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bambo.config import deciding, load, search_settings, settings_hash
 from bambo.files import read_json
 from bambo.jobs import job
 from bambo.records import Damaged, read_record, write_record
-from bambo.report.summary import print_progress
 from bambo.run import Run
 from bambo.space import expand
+
+# More threads add in another order: last digits, and so proposals, would differ.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+WAIT = 0.2  # seconds between looks at whether another slot has decided
 
 
 def decided(path: Path) -> bool:
     """Whether the decision is there, whole; the same files give a damaged one again."""
+    if not path.exists():
+        return False
     try:
         read_record(path, "proposal")
     except Damaged as error:
@@ -36,34 +43,75 @@ def restore_recipes(config, proposal, variables, settings):
         run.add_job(ids)
 
 
-with job(snakemake.log[0]):
-    config = load(snakemake.config)
-    search, iteration = snakemake.wildcards.search, int(snakemake.wildcards.iteration)
-    settings = search_settings(config, search)
-    variables = read_json(snakemake.input.variables)["variables"]
-    output = Path(snakemake.output[0])
-    if output.exists() and decided(output):
-        restore_recipes(config, read_record(output, "proposal"), variables, settings)
-        os.utime(output)
-    else:
-        # Here, not above: a decision that was made is emitted in a tenth of the time that these take to import.
-        import torch
-        from bambo.search.ledger import decide
+def slotted(settings):
+    return settings["schedule"] == "async"
 
-        torch.set_num_threads(
-            1
-        )  # more threads add in another order: last digits, and so proposals, would differ
-        proposal = decide(
-            Run.open(config),
+
+def alone(config, search, settings):
+    """Where slots go on by themselves, each decision has to see the one before it, whichever process makes it."""
+    from bambo.candidate.lease import hold
+
+    return hold(config.folder / "search" / search, poll=WAIT) if slotted(settings) else nullcontext()
+
+
+def imports(config, search, settings):
+    """Import what takes seconds while others may still decide."""
+    from bambo.search.ask import optimiser
+    from bambo.search.proposals import proposal_paths
+
+    # The initial design is drawn without an optimiser.
+    if len(proposal_paths(config.folder, search)) >= (settings["n_initial"] if slotted(settings) else 1):
+        optimiser(settings)
+
+
+def decide(config, search, key, output, settings, variables):
+    """Make and write the decision, and say how the search stands."""
+    from bambo.search.ledger import propose
+
+    run, normalisation = Run.open(config), read_json(snakemake.input.normalisation)
+    imports(config, search, settings)
+    with alone(config, search, settings):
+        if decided(output):  # by a process that a start before this one left behind
+            return
+        proposal = propose(
+            run,
             search,
-            iteration,
+            key,
             settings=settings,
             settings_hash=settings_hash(deciding(config, search)),
             variables=variables,
-            normalisation=read_json(snakemake.input.normalisation),
+            normalisation=normalisation,
             reference=config.reference_point,
             candidates_per_job=config.evaluation.candidates_per_job,
         )
+        if slotted(settings):
+            proposal["decided"] = datetime.now(UTC).isoformat(timespec="milliseconds")
         write_record(output, "proposal", proposal)
-        if iteration > 0:
-            print_progress(config.folder, search, settings, config.reference_point, before=iteration)
+
+
+def tell(config, search, output, settings):
+    """How the search stood when the decision was made: after each iteration, or now and then."""
+    from bambo.search.stopping import slots
+
+    proposal = read_record(output, "proposal")
+    iteration = proposal["iteration"]
+    seldom = slotted(settings) and (iteration % slots(settings) or not proposal["candidates"])
+    if iteration == 0 or seldom:
+        return
+    from bambo.report.summary import print_progress
+
+    print_progress(config.folder, search, settings, config.reference_point, iteration)
+
+
+with job(snakemake.log[0]):
+    config = load(snakemake.config)
+    search, key = snakemake.wildcards.search, snakemake.wildcards.key
+    settings = search_settings(config, search)
+    variables = read_json(snakemake.input.variables)["variables"]
+    output = Path(snakemake.output[0])
+    if decided(output):
+        restore_recipes(config, read_record(output, "proposal"), variables, settings)
+        os.utime(output)
+    else:
+        decide(config, search, key, output, settings, variables)
+        tell(config, search, output, settings)

@@ -39,6 +39,14 @@ def main() -> None:
             command.add_argument(
                 "--model-length", type=int, help="tokens of prompt and answer to make room for"
             )
+            command.add_argument(
+                "--pause",
+                type=float,
+                nargs=2,
+                default=(0.0, 0.0),
+                metavar=("SECONDS", "SIGMA"),
+                help="how long a simulated evaluation takes: median, and sd of its logarithm",
+            )
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with plain_errors():
@@ -57,6 +65,7 @@ def main() -> None:
                 given.batch_size,
                 given.memory_share,
                 given.model_length,
+                tuple(given.pause),
             )
             try:
                 if len(given.folders) > 1:

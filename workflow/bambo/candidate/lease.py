@@ -54,15 +54,17 @@ class Held(Exception):
 
 
 @contextmanager
-def hold(folder: Path, wait: bool = True) -> Iterator[None]:
+def hold(folder: Path, wait: bool = True, poll: float | None = None) -> Iterator[None]:
     """Hold the lease of a folder within the block; wait for it, or raise Held.
+
+    poll: seconds between two looks, of a lease that is held for seconds only; who holds it is then said late.
 
     A holder whose lease was taken over (its host was cut off for longer than STALE) ends its process at once, since
     another one has begun the same work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     me = myself()
-    path = _acquire(folder, me, wait)
+    path = _acquire(folder, me, wait, poll)
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, me, done), daemon=True)
     heart.start()
@@ -94,9 +96,9 @@ def myself() -> Holder:
     return Holder(socket.gethostname(), os.getpid(), started, os.environ.get("SLURM_JOB_ID"), now)
 
 
-def _acquire(folder: Path, me: Holder, wait: bool) -> Path:
+def _acquire(folder: Path, me: Holder, wait: bool, poll: float | None) -> Path:
     watches: dict[Path, Watch] = defaultdict(Watch)
-    said = False
+    said, begun = False, time.monotonic()
     while True:
         held = _leases(folder)
         states = _states(held)
@@ -125,14 +127,14 @@ def _acquire(folder: Path, me: Holder, wait: bool) -> Path:
             # Between look and link others came, worked, and went: begin anew.
             if _is_of(mine, me):
                 mine.unlink(missing_ok=True)
-            time.sleep(random.uniform(0, POLL))
+            time.sleep(random.uniform(0, poll or POLL))
             continue
         if not wait:
             raise Held(who)
-        if not said:
+        if not said and (poll is None or time.monotonic() - begun > HEARTBEAT):
             print(f"{folder}: waiting for {who}", file=sys.stderr, flush=True)
             said = True
-        time.sleep(POLL)
+        time.sleep(poll or POLL)
 
 
 class Watch:

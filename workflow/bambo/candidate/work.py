@@ -153,7 +153,7 @@ def _score(
         if recipe["evaluation"]["engine"] == SIMULATED:
             from ..evaluation.simulated import simulate
 
-            simulate(recipe, folder)
+            simulate(recipe, folder, *engines.machine.pause)
         else:
             engines.score(folder, recipe, started)
     attempts.forget()

@@ -1,6 +1,5 @@
 """What decides a candidate's score and a search's proposals."""
 
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ..files import content_hash, read_json
 from ..methods import METHODS, PARAMETERS
 from ..objectives import depends_on_device
 from ..search.presets import NEUTRAL
+from ..search.stopping import budget
 from .errors import one_line, shown
 from .methods import grid_weights
 from .models import IDENTITY, Config, Evaluation, Source, Span
@@ -50,12 +50,11 @@ def search_settings(config: Config, search: str) -> dict[str, Any]:
 
 
 def iterations(config: Config, search: str) -> int:
-    """Iterations within a search's budget: fewer than `iterations` where `evaluations` runs out before."""
-    settings = search_settings(config, search)
-    if settings["evaluations"] is None:
-        return settings["iterations"]
-    left = settings["evaluations"] - settings["n_initial"]
-    return min(settings["iterations"], ceil(left / settings["batch_size"]))
+    """Iterations within a search's budget: fewer than `iterations` where `evaluations` runs out before.
+
+    Where each candidate is an iteration of its own, of an asynchronous search, that is all its evaluations.
+    """
+    return budget(search_settings(config, search))
 
 
 def evaluation_identity(config: Config, end_point: bool) -> dict[str, Any]:

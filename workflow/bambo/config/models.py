@@ -63,7 +63,9 @@ class Blocks(Table):
 
 class Stop(Table):
     growth: float = Field(ge=0, description="Stop when hypervolume grew by no more than this share ...")
-    iterations: Count = Field(description="... over this many iterations.")
+    iterations: Count = Field(
+        description="... over this many iterations; an asynchronous search has one an evaluation."
+    )
 
 
 class Span(Table):
@@ -83,7 +85,14 @@ class Search(Table):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=[]))
 
     preset: Literal[
-        "bambo-robust", "bambo", "layer-wise", "ap-bmm", "ap-bmm-published", "model-grid", "baseline"
+        "bambo-robust",
+        "bambo",
+        "layer-wise",
+        "ap-bmm",
+        "ap-bmm-published",
+        "model-grid",
+        "baseline",
+        "sobol",
     ] = Field(
         default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
     )
@@ -165,13 +174,18 @@ class Search(Table):
         "a search."
     )
     iterations: CountOrZero = Field(
-        description="Iterations after the initial evaluations; an asynchronous search makes as many evaluations."
+        description="Iterations after the initial evaluations; an asynchronous search makes as many evaluations as a "
+        "synchronous one."
     )
-    batch_size: Count = Field(description="Candidates proposed in an iteration.")
+    batch_size: Count = Field(
+        description="Candidates proposed in an iteration; of an asynchronous search, see `iterations`."
+    )
     evaluations: Count | None = Field(
         description="Most evaluations in all; the last batch is cut to fit. Null sets no limit."
     )
-    optimiser: Literal["bayesian"] = Field(description="What proposes candidates, see docs/searches.md.")
+    optimiser: Literal["bayesian", "sobol"] = Field(
+        description="What proposes candidates, see docs/searches.md."
+    )
     kernel: Literal["rbf", "matern52"] = Field(
         description="Kernel of the Gaussian process of each objective; one lengthscale a variable."
     )
@@ -303,6 +317,16 @@ class Server(Table):
     answer: Count = Field(default=7200, description="Longest time (s) of one answer.")
 
 
+class Simulated(Table):
+    """How long simulated evaluations take: log-normal, drawn from the candidate's id alone."""
+
+    seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Median duration (s).")
+    sigma: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="Standard deviation of the duration's natural logarithm; 0 makes all equally long.",
+    )
+
+
 class Prices(Table):
     """Prices, in one currency of your choice."""
 
@@ -321,6 +345,10 @@ class Evaluation(Table):
     )
     server: Server | None = Field(
         default=None, description="The server of `engine: server`.", json_schema_extra=IDENTITY
+    )
+    simulated: Simulated | None = Field(
+        default=None,
+        description="Lets evaluations of `engine: simulated` take time, to try out schedules; null takes none.",
     )
     python: Text | None = Field(
         default=None, description="Another interpreter for evaluation jobs; null takes the workflow's."

@@ -26,6 +26,7 @@ class Machine:
     batch_size: int = 32  # prompts at work together
     memory_share: float = 0.9  # of the GPU's memory, for engines that take it at the start
     model_length: int | None = None  # tokens of prompt and answer to make room for; None is the model's own
+    pause: tuple[float, float] = (0.0, 0.0)  # of simulated ones: median (s), sd of its logarithm
 
 
 class Request(NamedTuple):

@@ -18,6 +18,8 @@ difference but to what is drawn.
 Difficulty and factor of a question depend on benchmark and question alone, so that candidates are compared on the
 same questions; what is drawn for an answer depends on candidate and seed, so that equal recipes have equal scores. A
 benchmark has as many questions as its limit says, or 100: its file is not read.
+
+An evaluation takes no time unless `evaluation.simulated` says how long, to try out schedules.
 """
 
 import hashlib
@@ -46,8 +48,17 @@ BATCH = 32
 JOULES = 2.0  # a token
 
 
-def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def duration(id: str, seconds: float, sigma: float) -> float:
+    """How long the evaluation of a candidate is to take (s): log-normal with this median, the same for equal ids."""
+    return seconds * random.Random(f"duration {id}").lognormvariate(0, sigma)
+
+
+def simulate(
+    recipe: Mapping[str, Any], folder: Path, seconds: float = 0.0, sigma: float = 0.0
+) -> dict[str, Any]:
     """Write samples.parquet and, last, scores.json as a real evaluation does; returns what scores.json holds.
+
+    seconds, sigma: of `duration`, which is waited for.
 
     "engine": "simulated" marks them. Seconds and memory are those of this job, of which none was spent on
     generating. There is no lm_eval/results.json: the harness took no part.
@@ -59,6 +70,7 @@ def simulate(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     settings = recipe["evaluation"]
     rows = {name: list(_answers(recipe, name)) for name in settings["tasks"]}
     answers = [row for own in rows.values() for row in own]
+    time.sleep(max(0.0, duration(recipe["id"], seconds, sigma) - (time.perf_counter() - start)))
     architecture = read_architecture(Path(recipe["sources"][recipe["files_from"]]["path"]))
     samples = folder / "samples.parquet"
     _write(samples, answers)

@@ -8,6 +8,7 @@ from ..config import Config, is_hub_id, iterations, load, needs_base, search_set
 from ..cost import Estimate, Given, Range, Stage, number
 from ..disk import size
 from ..errors import BadInput
+from ..search.stopping import slots
 from .summary import duration
 
 
@@ -56,7 +57,12 @@ def _searches(found: Estimate) -> str:
     for name in found.config.searches:
         settings = search_settings(found.config, name)
         count = iterations(found.config, name)
-        text = f"{name} {settings['n_initial']}" + (f" + {count} x {settings['batch_size']}" if count else "")
+        if settings["schedule"] == "async":
+            more = f" + {count - settings['n_initial']}" if count > settings["n_initial"] else ""
+            more += f" in {slots(settings)} slots"
+        else:
+            more = f" + {count} x {settings['batch_size']}" if count else ""
+        text = f"{name} {settings['n_initial']}{more}"
         shared = settings["n_initial"] - found.stages[name][0].evaluations
         parts.append(text + (f" ({shared} of them end points or shared)" if shared else ""))
     return ", ".join(parts)

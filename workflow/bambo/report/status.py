@@ -18,7 +18,8 @@ from ..config import Config, iterations, load, search_settings
 from ..errors import BadInput
 from ..files import read_json
 from ..integrity import END_POINTS, as_snakemake
-from ..records import Damaged, read_record
+from ..records import Damaged
+from ..search.proposals import Place, in_order, read_proposals
 from ..smoke import smoke_ids
 from ..start import read_start
 from . import fronts, tables
@@ -28,6 +29,7 @@ from .summary import duration
 MAP = {"done": "#", "running": ">", "failed": "x", "damaged": "!", "pending": ".", "planned": "-"}
 OPEN = ("running", "pending", "planned")  # states that time is still needed for
 PLANNED, UNKNOWN = "", "?"  # in the place of ids: no proposal yet, or one that cannot be read
+Proposals = Mapping[Place, dict[str, Any] | None]
 _WIDTH = 110  # columns of the terminal
 _ROW = 80  # evaluations in a line
 
@@ -98,10 +100,11 @@ def status_text(run_dir: Path) -> str:
         if ends
         else {}
     )
-    proposals = {search: _proposals(run_dir, search) for search in config.searches}
+    proposals = {search: read_proposals(run_dir, search) for search in config.searches}
     for search, made in proposals.items():
-        settings = search_settings(config, search)
-        rows[search] = dict(_iterations(made, settings, iterations(config, search)))
+        settings, budget = search_settings(config, search), iterations(config, search)
+        slotted = settings["schedule"] == "async"
+        rows[search] = dict(_slots(made, budget) if slotted else _iterations(made, settings, budget))
 
     parts = [_heading(run_dir, start, config)]
     for name, ids in rows.items():
@@ -147,21 +150,23 @@ def _heading(run_dir: Path, start: Mapping[str, Any], config: Config) -> list[st
     return lines
 
 
-def _proposals(run_dir: Path, search: str) -> dict[int, dict[str, Any] | None]:
-    """The proposals of a search by iteration, in order; None for a damaged one."""
-    found: dict[int, dict[str, Any] | None] = {}
-    for path in sorted((run_dir / "search" / search / "proposals").glob("t*.json")):
-        try:
-            found[int(path.stem[1:])] = read_record(path, "proposal")
-        except Damaged:
-            found[int(path.stem[1:])] = None
-    return found
+def _slots(proposals: Proposals, budget: int) -> Iterator[tuple[str, list[str]]]:
+    """Label and ids of each slot so far, then what none has asked for yet."""
+    slots: dict[int, list[str]] = {}
+    for place, proposal in proposals.items():
+        slots.setdefault(place.slot, []).extend([UNKNOWN] if proposal is None else proposal["candidates"])
+    for slot, ids in slots.items():
+        yield f"slot {slot}", ids
+    last = max(in_order(proposals), key=lambda each: each["iteration"], default=None)
+    over = last is not None and last["stop"] and last["iterations"] >= budget
+    left = budget - sum(map(len, slots.values()))
+    if left > 0 and not over:
+        yield "to come", [PLANNED] * left
 
 
-def _iterations(
-    proposals: Mapping[int, dict[str, Any] | None], settings: Mapping[str, Any], budget: int
-) -> Iterator[tuple[str, list[str]]]:
+def _iterations(made: Proposals, settings: Mapping[str, Any], budget: int) -> Iterator[tuple[str, list[str]]]:
     """Label and ids of each iteration of a budget, as far as the search goes (see `evaluated_within` of the rules)."""
+    proposals = {place.step: proposal for place, proposal in made.items()}
     asked = 0
     for iteration in range(budget + 1):
         proposal = proposals.get(iteration)
@@ -203,7 +208,7 @@ def _map(
 def _hypervolume(
     run_dir: Path,
     search: str,
-    proposals: Mapping[int, dict[str, Any] | None],
+    proposals: Proposals,
     candidates: Mapping[str, State],
     config: Config,
 ) -> float | None:
@@ -215,7 +220,7 @@ def _hypervolume(
         return None
     run = tables.Run(
         {search: variables["variables"]},
-        {search: [proposal for proposal in proposals.values() if proposal is not None]},
+        {search: in_order(proposals)},
         scores,
         ends["end_points"],
         ends["own_files"],

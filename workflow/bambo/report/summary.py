@@ -12,18 +12,12 @@ import pandas as pd
 
 from ..files import read_json
 from ..pareto import hypervolume as hypervolume_of
+from ..search.stopping import budget, planned_evaluations
 from . import fronts, tables
 
 _WIDTH = 110  # columns of the terminal
 _SIMULATED = "SIMULATED: all scores are made up (evaluation.engine: simulated); no model was merged or asked"
 _FRONTS = {"posterior": "front by posterior mean", "observed": "observed front"}
-
-
-def planned_evaluations(settings: Mapping[str, Any]) -> int:
-    """How many evaluations the settings of a search ask for, unless it stops earlier."""
-    initial = len(settings["weights"]) if settings["initial"] == "grid" else settings["n_initial"]
-    planned = initial + settings["iterations"] * settings["batch_size"]
-    return min(planned, settings["evaluations"] or planned)
 
 
 def progress_line(
@@ -87,12 +81,14 @@ def print_progress(
 ) -> None:
     """Print `progress_line` of a search as its files stand, or stood when iteration `before` was proposed.
 
-    BadInput where a candidate that was to be evaluated by then has no scores.
+    BadInput where a candidate that was to be evaluated by then has no scores; of an asynchronous search some are under
+    way until its end.
     """
     run_dir = Path(run_dir)
     variables = read_json(run_dir / "search" / search / "variables.json")["variables"]
     run = tables.read_run(run_dir, {search: variables})
-    tables.check_scored(run, {search: settings["iterations"] if before is None else before - 1})
+    if before is None or settings["schedule"] == "sync":
+        tables.check_scored(run, {search: budget(settings) if before is None else before - 1})
     observations = tables.observations(run)
     if before is not None:
         observations = observations[observations["iteration"].fillna(0) < before]
@@ -102,8 +98,8 @@ def print_progress(
 
 
 def _pace(proposals: Path) -> float | None:
-    """Wall seconds an evaluation: the median over iterations, so that a pause between two runs does not count."""
-    paths = sorted(proposals.glob("*.json"))
+    """Wall seconds an evaluation: the median over proposals, so that a pause between two runs does not count."""
+    paths = sorted(proposals.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     sizes = [len(read_json(path)["candidates"]) for path in paths]
     spans = np.diff([path.stat().st_mtime for path in paths])
     # A stop that was decided under a smaller budget asked for nothing.

@@ -18,6 +18,11 @@ def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[P
     A function of its arguments alone: on one machine and one thread, equal arguments give equal points. An optimiser
     with a state of its own rebuilds it from the observations.
     """
+    return optimiser(settings)(study, q, settings, seed)
+
+
+def optimiser(settings: Mapping[str, Any]) -> Ask:
+    """The optimiser that the settings name; importing it takes up to some seconds."""
     module = import_module(f".{settings['optimiser'].replace('-', '_')}", __package__)
-    optimiser: Ask = module.ask
-    return optimiser(study, q, settings, seed)
+    found: Ask = module.ask
+    return found

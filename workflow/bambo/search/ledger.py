@@ -1,83 +1,31 @@
-"""The decisions of a search: read from its files, made once, and never made again."""
+"""The decisions of a search: what they see is read from files, and what they ask for is written."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..objectives import Evaluation, evaluate
-from ..pareto import hypervolume
+from ..candidate.folder import SCORES
+from ..objectives import evaluate
 from ..records import read_record
 from ..run import Run
-from ..space import expand, importance, tidied
-from .ask import ask
-from .design import initial
-from .stopping import stalled
-from .study import Study
+from ..space import expand
+from .decision import FAILED, OBSERVED, PENDING, Seen, decide
+from .proposals import Place, in_order, iteration_key, place_of, proposal_path, read_proposals
+from .stopping import budget
+
+PACKAGES = ("torch", "botorch", "gpytorch", "numpy", "scipy")
+# Settings that may change between the decisions of a search.
+BUDGET = ("iterations", "evaluations", "stop")
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """What a search knows before a decision.
-
-    asked: every point asked for [t x D]; X: those that were scored [n x D]; values: their objectives;
-    ids, iterations: of the scored ones, in the order in which they were asked for; failed: ids without a score.
-    """
-
-    asked: NDArray[np.float64]
-    X: NDArray[np.float64]
-    values: Evaluation
-    ids: list[str]
-    iterations: list[int]
-    failed: list[str]
-
-    def hypervolumes(self, reference: Sequence[float]) -> list[float]:
-        """Hypervolume after the initial design and after each iteration."""
-        last = max(self.iterations, default=-1)
-        rows = np.array(self.iterations)
-        return [hypervolume(self.values.Y[rows <= t], reference) for t in range(last + 1)]
-
-
-def proposal_path(run: Run, search: str, iteration: int) -> Path:
-    return run.folder / "search" / search / "proposals" / f"t{iteration:03d}.json"
-
-
-def read_ledger(
+def propose(
     run: Run,
     search: str,
-    iterations: int,
-    dimension: int,
-    normalisation: Mapping[str, Any],
-    noise_share: float,
-) -> Ledger:
-    """What the first `iterations` proposals of a search over `dimension` variables asked for, and what came of it."""
-    proposals = [read_record(proposal_path(run, search, t), "proposal") for t in range(iterations)]
-    asked = [
-        (id, point, proposal["iteration"])
-        for proposal in proposals
-        for id, point in zip(proposal["candidates"], proposal["variables"], strict=True)
-    ]
-    scores = {id: run.scores(id) for id, _, _ in asked}
-    scored = [row for row in asked if scores[row[0]]["status"] == "ok"]
-    return Ledger(
-        asked=np.array([point for _, point, _ in asked]).reshape(-1, dimension),
-        X=np.array([point for _, point, _ in scored]).reshape(-1, dimension),
-        values=evaluate([scores[id] for id, _, _ in scored], normalisation, noise_share),
-        ids=[id for id, _, _ in scored],
-        iterations=[iteration for _, _, iteration in scored],
-        failed=[id for id, _, _ in asked if scores[id]["status"] != "ok"],
-    )
-
-
-def decide(
-    run: Run,
-    search: str,
-    iteration: int,
+    key: str,
     *,
     settings: Mapping[str, Any],
     settings_hash: str,
@@ -86,62 +34,120 @@ def decide(
     reference: Sequence[float],
     candidates_per_job: int = 1,
 ) -> dict[str, Any]:
-    """The proposal of one iteration, with everything that it saw; the recipes of its candidates are written.
+    """The proposal under a key, with everything that it saw; the recipes of its candidates are written.
 
-    Iteration 0 is the initial design; a later one fits the surrogate to all that was scored. `stop` is "budget"
-    where `evaluations` is used up, "hypervolume" where the stop rule of the settings holds, else null. `jobs` names the
-    candidates that one job scores, where several do. Equal files and settings give an equal proposal.
+    See `decision.decide`. `jobs` names the candidates that one job scores, where several do. Of an asynchronous search
+    one process at a time may be at this, from here until the proposal is written. BadInput where the scores of an
+    earlier iteration are missing.
     """
-    ledger = read_ledger(run, search, iteration, len(variables), normalisation, settings["noise_share"])
-    size = _size(settings, iteration, len(ledger.asked))
-    seed = int(np.random.SeedSequence([settings["seed"], iteration]).generate_state(1)[0])
-    stop = None
-    if size == 0:
-        stop = "budget"
-    elif iteration > 0 and settings["stop"] and stalled(ledger.hypervolumes(reference), **settings["stop"]):
-        stop = "hypervolume"
+    place = place_of(key)
+    seen = read_seen(run, search, place, len(variables), settings, normalisation)
+    made = decide(seen, settings, variables, list(run.sources), list(normalisation["objectives"]), reference)
 
-    info: dict[str, Any] = {"surrogate": None, "acquisition_value": None, "replaced": 0}
-    points, origins = np.empty((0, len(variables))), list[str]()
-    if iteration == 0:
-        points, origins = initial(settings, variables, list(run.sources), size)
-    elif stop is None:
-        study = Study(
-            X=ledger.X,
-            Y=ledger.values.Y,
-            variance=ledger.values.repeat_variance,
-            asked=ledger.asked,
-            pending=ledger.asked[:0],
-            reference=np.asarray(reference, dtype=np.float64),
-            names=list(normalisation["objectives"]),
-            tidy=lambda X: tidied(X, variables),
-            importance=importance(variables),
-        )
-        points, info = ask(study, size, settings, seed)
-        origins = ["acquisition"] * len(points)
-
-    ids = [run.add(run.recipe(expand(point, variables, settings))) for point in points.tolist()]
+    points = made.points.tolist()
+    ids = [run.add(run.recipe(expand(point, variables, settings))) for point in points]
     end_points = {
         spec[f"{end}_id"] for spec in normalisation["objectives"].values() for end in ("expert", "base")
     }
-    jobs = shared([id for id in ids if id not in end_points], candidates_per_job)
+    jobs = []
+    if settings["schedule"] == "sync":
+        jobs = shared([id for id in ids if id not in end_points], candidates_per_job)
+    slotted = {} if place.slot < 0 else {"slot": place.slot, "step": place.step, "ended": seen.ended}
     return {
         "search": search,
-        "iteration": iteration,
+        "iteration": seen.iteration,
+        **slotted,
         "settings_hash": settings_hash,
-        "iterations": settings["iterations"],
-        "seed": seed,
-        "stop": stop,
+        "iterations": _budget(settings),
+        "budget": {name: settings[name] for name in BUDGET},
+        "seed": made.seed,
+        "stop": made.stop,
         "candidates": ids,
         "jobs": {run.add_job(job): job for job in jobs},
-        "variables": points.tolist(),
-        "origin": origins,
-        "observed": ledger.ids,
-        "pending": [],
-        "failed": ledger.failed,
-        **info,
-        "versions": {name: version(name) for name in ("torch", "botorch", "gpytorch", "numpy", "scipy")},
+        "variables": points,
+        "origin": made.origins,
+        "observed": seen.of(OBSERVED),
+        "pending": seen.of(PENDING),
+        "failed": seen.of(FAILED),
+        **made.info,
+        "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _budget(settings: Mapping[str, Any]) -> int:
+    """The budget under which a decision is made: where it stopped the search, a larger one passes over it."""
+    return budget(settings) if settings["schedule"] == "async" else settings["iterations"]
+
+
+def read_seen(
+    run: Run,
+    search: str,
+    place: Place,
+    dimension: int,
+    settings: Mapping[str, Any],
+    normalisation: Mapping[str, Any],
+) -> Seen:
+    """What the files of a run hold for the decision at a place, over `dimension` variables.
+
+    That is what all iterations before asked for, and what came of it; where slots go on by themselves, what all other
+    decisions asked for, scored or not.
+    """
+    if place.slot < 0:
+        paths = [proposal_path(run.folder, search, iteration_key(t)) for t in range(place.step)]
+        proposals = [read_record(path, "proposal") for path in paths]
+        ids = {id for proposal in proposals for id in proposal["candidates"]}
+        scores = {id: run.scores(id) for id in ids}
+        return see(place.step, proposals, scores, dimension, settings, normalisation)
+    made = {other: each for other, each in read_proposals(run.folder, search).items() if other != place}
+    for other, each in made.items():
+        if each is None:
+            print(f"{search}: {other.key} is damaged, and passed over", file=sys.stderr, flush=True)
+    proposals = in_order(made)
+    asking = [proposal for proposal in proposals if proposal["candidates"]]
+    folders = {id: run.folder / "candidates" / id for proposal in asking for id in proposal["candidates"]}
+    scores = {id: run.scores(id) for id, folder in folders.items() if (folder / SCORES).exists()}
+    taken = {proposal["iteration"] for proposal in asking}
+    # The first that is free: all before are taken, unless a damaged decision was removed.
+    iteration = next(number for number in range(len(taken) + 1) if number not in taken)
+    ended = any(
+        proposal["stop"] == "hypervolume" and proposal["iterations"] == _budget(settings)
+        for proposal in proposals
+    )
+    return see(iteration, asking, scores, dimension, settings, normalisation, ended)
+
+
+def see(
+    iteration: int,
+    proposals: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, Any]],
+    dimension: int,
+    settings: Mapping[str, Any],
+    normalisation: Mapping[str, Any],
+    ended: bool = False,
+) -> Seen:
+    """What `proposals`, in their order, asked for, and what came of it: candidates without scores are under way."""
+    rows = [
+        (id, point, proposal["iteration"])
+        for proposal in proposals
+        for id, point in zip(proposal["candidates"], proposal["variables"], strict=True)
+    ]
+    states = [_state(scores.get(id)) for id, _, _ in rows]
+    observed = [scores[id] for (id, _, _), state in zip(rows, states, strict=True) if state == OBSERVED]
+    return Seen(
+        iteration=iteration,
+        ids=[id for id, _, _ in rows],
+        points=np.array([point for _, point, _ in rows], dtype=np.float64).reshape(-1, dimension),
+        iterations=[number for _, _, number in rows],
+        states=states,
+        values=evaluate(observed, normalisation, settings["noise_share"]),
+        ended=ended,
+    )
+
+
+def _state(scores: Mapping[str, Any] | None) -> str:
+    if scores is None:
+        return PENDING
+    return OBSERVED if scores["status"] == "ok" else FAILED
 
 
 def shared(ids: Sequence[str], candidates_per_job: int) -> list[list[str]]:
@@ -151,9 +157,3 @@ def shared(ids: Sequence[str], candidates_per_job: int) -> list[list[str]]:
     count = ceil(len(ids) / candidates_per_job)
     jobs = [list(ids[place::count]) for place in range(count)]
     return [job for job in jobs if len(job) > 1]
-
-
-def _size(settings: Mapping[str, Any], iteration: int, asked: int) -> int:
-    """How many candidates an iteration may ask for: a batch, cut where `evaluations` ends."""
-    size = settings["n_initial"] if iteration == 0 else settings["batch_size"]
-    return size if settings["evaluations"] is None else max(0, min(size, settings["evaluations"] - asked))

@@ -85,6 +85,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"kernel": "matern52", "lengthscale_prior": "importance-start", "noise": "inferred"},
     # The paper's baselines (section 4.3): one that needs a base is no reason not to compare the others.
     "baseline": _GRID | {"without_base": "leave-out"},
+    # What any search must beat: the initial design, gone on with.
+    "sobol": _ROBUST | {"granularity": "layer", "optimiser": "sobol"},
 }
 
 # What searches were before these keys were: with these values a search is tied to the same settings as then.
