@@ -50,7 +50,7 @@ wildcard_constraints:
     source="|".join(CONFIG.sources),
     search="|".join(CONFIG.searches),
     key=KEY,
-    slot=r"\d{2,}",
+    slot=r"\d\d+",
     iterations=r"\d+",
     id="[0-9a-f]{12}",
     job="[0-9a-f]{12}",
@@ -117,8 +117,14 @@ def evaluated(search, place):
 
 
 def evaluated_before(wildcards):
-    """What a proposal waits for: every evaluation of the iterations before it; in a slot, the slot's last one."""
+    """What a proposal waits for: every evaluation of the iterations before it; in a slot, the slot's last one.
+
+    The first ones of a search that starts from another wait for the end of that.
+    """
     search, place = wildcards.search, place_of(wildcards.key)
+    coarser = CONFIG.searches[search].start_from
+    if place.step == 0 and coarser is not None:
+        return [completion(coarser)]
     if place.slot < 0:
         return [file for t in range(place.step) for file in evaluated(search, Place(-1, t))]
     if place.step == 0:
@@ -158,10 +164,13 @@ def evaluated_within(wildcards):
 
 
 def completed(wildcards):
-    """The end of every search, with its budget in the name."""
-    return [
-        f"{RUN}/search/{name}/complete-{bambo.config.iterations(CONFIG, name)}" for name in CONFIG.searches
-    ]
+    """The ends of all searches."""
+    return [completion(name) for name in CONFIG.searches]
+
+
+def completion(search):
+    """The end of a search, with its budget in the name."""
+    return f"{RUN}/search/{search}/complete-{bambo.config.iterations(CONFIG, search)}"
 
 
 # Retries are of the main process: inside a cluster's job they would begin anew. The last attempt only records.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..records import Damaged, read_record
 
-KEY = r"t\d{3,}|s\d{2,}k\d{3,}"
+KEY = r"t\d\d\d+|s\d\d+k\d\d\d+"  # of Snakemake: no `{3,}`, which it would take for a wildcard
 _PLACE = re.compile(r"(?:t|s(\d+)k)(\d+)")
 
 
