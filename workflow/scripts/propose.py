@@ -64,6 +64,17 @@ def imports(config, search, settings):
         optimiser(settings)
 
 
+def coarser(config, settings):
+    """The search that this one starts from, if it does."""
+    from bambo.search.start import Coarser
+
+    name = settings["start_from"]
+    if name is None:
+        return None
+    record = read_json(config.folder / "search" / name / "variables.json")
+    return Coarser(name, search_settings(config, name), record["variables"])
+
+
 def decide(config, search, key, output, settings, variables):
     """Make and write the decision, and say how the search stands."""
     from bambo.search.ledger import propose
@@ -83,6 +94,7 @@ def decide(config, search, key, output, settings, variables):
             normalisation=normalisation,
             reference=config.reference_point,
             candidates_per_job=config.evaluation.candidates_per_job,
+            coarser=coarser(config, settings),
         )
         if slotted(settings):
             proposal["decided"] = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -314,26 +314,16 @@ def _budget(search: Search) -> Iterator[tuple[str, str]]:
 
 
 def _start(name: str, config: Config) -> Iterator[Problem]:
-    """What is wrong with a search that starts from a coarser one. Searches cannot start from each other in a circle:
-    each is finer than the one that it starts from."""
-    search, place = config.searches[name], ("searches", name)
-    if search.box is not None:
-        if search.start_from is None:
-            yield (*place, "box"), "of no use without start_from; remove it, or name a coarser search"
-        if search.box == 0:
-            yield (
-                (*place, "box"),
-                "found 0, expected more than 0: what the front agrees in would stay as it is",
-            )
-        if search.optimiser != "bayesian":
-            text = (
-                f"of no use with optimiser: {search.optimiser}, which proposes in the whole space; remove it"
-            )
-            yield (*place, "box"), text
+    """What is wrong with a search that starts from a coarser one.
+
+    None starts from itself on a detour: each is finer than the one that it starts from.
+    """
+    search, place = config.searches[name], ("searches", name, "start_from")
+    for text in _box(search):
+        yield ("searches", name, "box"), text
     coarser = search.start_from
     if coarser is None:
         return
-    place = (*place, "start_from")
     others = [other for other in config.searches if other != name and other not in config.left_out]
     if coarser in config.left_out:
         yield place, f"found {coarser}, which is left out for want of a base; name another search"
@@ -341,18 +331,26 @@ def _start(name: str, config: Config) -> Iterator[Problem]:
         what = "this search itself" if coarser == name else "no search"
         yield place, f"found {found(coarser)}, which is {what}{nearest(coarser, others)}"
     elif _fineness(config, coarser) >= _fineness(config, name):
-        text = f"expected one that is coarser than granularity: {search.granularity}"
-        given = config.searches[coarser].granularity
-        yield (
-            place,
-            f"found {coarser}, of granularity: {given}, {text} (or of fewer blocks); name another search",
-        )
+        text = f"expected a coarser one than granularity: {search.granularity} (or one of fewer blocks)"
+        theirs = config.searches[coarser].granularity
+        yield place, f"found {coarser}, of granularity: {theirs}, {text}; name another search"
     else:
-        own, theirs = (_merging(config, each) for each in (name, coarser))
-        for key in (key for key in {**own, **theirs} if own.get(key) != theirs.get(key)):
-            text = f"found {coarser}, whose {key} is {_said(theirs.get(key))}, not {_said(own.get(key))}"
+        own, other = _merging(config, name), _merging(config, coarser)
+        for key in (key for key in {**own, **other} if own.get(key) != other.get(key)):
+            text = f"found {coarser}, whose {key} is {_said(other.get(key))}, not {_said(own.get(key))}"
             yield place, f"{text}: its candidates are no points of this search; set them alike"
             return
+
+
+def _box(search: Search) -> Iterator[str]:
+    if search.box is None:
+        return
+    if search.start_from is None:
+        yield "of no use without start_from; remove it, or name a coarser search"
+    if search.box == 0:
+        yield "found 0, expected more than 0, since where the front agrees nothing could change; raise it"
+    if search.optimiser != "bayesian":
+        yield f"of no use with optimiser: {search.optimiser}, which proposes in the whole space; remove it"
 
 
 def _fineness(config: Config, search: str) -> tuple[int, int]:

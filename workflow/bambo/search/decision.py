@@ -10,7 +10,7 @@ from ..objectives import Evaluation
 from ..pareto import hypervolume
 from ..space import importance, tidied, weights
 from .ask import ask
-from .design import initial, warm_start
+from .design import Start, initial, warm_start
 from .stopping import planned_evaluations, stalled
 from .study import Points, Study
 
@@ -24,7 +24,7 @@ class Seen:
 
     iteration: its number; ids, points [t x D], iterations, states: of every candidate asked for before, in that order,
     with the iteration that asked for it; values: objectives of the observed ones [n x m], in their order; ended: an
-    earlier decision ended the search under this budget.
+    earlier decision ended the search under this budget; start: what the search took over from a coarser one.
     """
 
     iteration: int
@@ -34,6 +34,7 @@ class Seen:
     states: Sequence[str]
     values: Evaluation
     ended: bool = False
+    start: Start | None = None
 
     def of(self, state: str) -> list[str]:
         """Ids of the candidates in a state."""
@@ -84,21 +85,32 @@ def decide(
     # Where a decision was lost, its number is free again, and its place in the design with it.
     place = seen.iteration if settings["schedule"] == "async" else len(seen.ids)
     if place < settings["n_initial"]:
-        return _of_design(seed, place, size, *initial(settings, variables, sources, settings["n_initial"]))
+        return _of_design(
+            seed, place, size, *initial(settings, variables, sources, settings["n_initial"], seen.start)
+        )
     if seen.states.count(OBSERVED) < LEAST:
         # A longer initial design begins with the shorter one; where that is a grid, there is no longer one.
         return _of_design(seed, place, size, *warm_start(variables, sources, place + size, settings["seed"]))
+    X, Y, variance = seen.points_of(OBSERVED), seen.values.Y, seen.values.repeat_variance
+    asked, start = seen.points, seen.start
+    if start is not None:
+        further = [id not in seen.ids for id in start.ids]
+        X = np.concatenate([start.X[further], X])
+        Y = np.concatenate([start.values.Y[further], Y])
+        variance = np.concatenate([start.values.repeat_variance[further], variance])
+        asked = np.concatenate([start.X[further], asked])
     study = Study(
-        X=seen.points_of(OBSERVED),
-        Y=seen.values.Y,
-        variance=seen.values.repeat_variance,
-        asked=seen.points,
+        X=X,
+        Y=Y,
+        variance=variance,
+        asked=asked,
         pending=seen.points_of(PENDING),
         reference=np.asarray(reference, dtype=np.float64),
         names=list(objectives),
         tidy=lambda X: tidied(X, variables),
         importance=importance(variables),
         weights=weights(variables),
+        bounds=None if start is None else start.bounds,
     )
     points, info = ask(study, size, settings, seed)
     return Decision(seed, None, points, ["acquisition"] * len(points), info)

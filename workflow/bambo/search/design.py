@@ -82,9 +82,9 @@ def warm_start(
     return tidied(np.concatenate([fixed, random])[:n], variables), (names + ["sobol"] * n)[:n]
 
 
-def within(U: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points of the unit cube [n x D], moved into the box between `bounds` [2 x D]."""
-    return bounds[0] + U * (bounds[1] - bounds[0])
+def within(U: NDArray[np.float64], bounds: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Points of the unit cube [n x D], moved into the box between `bounds` [2 x D], if there is one."""
+    return U if bounds is None else bounds[0] + U * (bounds[1] - bounds[0])
 
 
 def grid(weights: Sequence[float] | Sequence[Sequence[float]], variables: Variables) -> NDArray[np.float64]:

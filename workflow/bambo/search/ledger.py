@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from math import ceil
 from typing import Any
@@ -15,6 +16,7 @@ from ..run import Run
 from ..space import expand
 from .decision import FAILED, OBSERVED, PENDING, Seen, decide
 from .proposals import Place, in_order, iteration_key, place_of, proposal_path, read_proposals
+from .start import Coarser, read_start, take_over
 from .stopping import budget
 
 PACKAGES = ("torch", "botorch", "gpytorch", "numpy", "scipy")
@@ -33,15 +35,22 @@ def propose(
     normalisation: Mapping[str, Any],
     reference: Sequence[float],
     candidates_per_job: int = 1,
+    coarser: Coarser | None = None,
 ) -> dict[str, Any]:
     """The proposal under a key, with everything that it saw; the recipes of its candidates are written.
 
-    See `decision.decide`. `jobs` names the candidates that one job scores, where several do. Of an asynchronous search
-    one process at a time may be at this, from here until the proposal is written. BadInput where the scores of an
-    earlier iteration are missing.
+    See `decision.decide`. `jobs` names the candidates that one job scores, where several do. coarser: the search that
+    this one starts from; what the first proposal took over from it, later ones keep. Of an asynchronous search one
+    process at a time may be at this, from here until the proposal is written. BadInput where the scores of an earlier
+    iteration are missing.
     """
     place = place_of(key)
     seen = read_seen(run, search, place, len(variables), settings, normalisation)
+    taken_over = {}
+    if coarser is not None:
+        taken_over["start"] = _taken_over(run, search, coarser, normalisation, reference)
+        start = read_start(run, taken_over["start"], coarser, variables, settings, normalisation)
+        seen = replace(seen, start=start)
     made = decide(seen, settings, variables, list(run.sources), list(normalisation["objectives"]), reference)
 
     points = made.points.tolist()
@@ -69,9 +78,23 @@ def propose(
         "observed": seen.of(OBSERVED),
         "pending": seen.of(PENDING),
         "failed": seen.of(FAILED),
+        **taken_over,
         **made.info,
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _taken_over(
+    run: Run,
+    search: str,
+    coarser: Coarser,
+    normalisation: Mapping[str, Any],
+    reference: Sequence[float],
+) -> dict[str, Any]:
+    """What an earlier proposal took over from the coarser search, or what there is to take over now."""
+    made = in_order(read_proposals(run.folder, search))
+    records = [proposal["start"] for proposal in made if "start" in proposal]
+    return records[0] if records else take_over(run, coarser, normalisation, reference)
 
 
 def _budget(settings: Mapping[str, Any]) -> int:
