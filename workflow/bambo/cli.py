@@ -1,6 +1,7 @@
 """The command `bambo`: what a user asks of one file or one run; searches are Snakemake's business."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,15 @@ def _check(given: argparse.Namespace) -> None:
     from .integrity import print_check
 
     if not print_check(given.run):
+        sys.exit(1)
+
+
+def _replay(given: argparse.Namespace) -> None:
+    # Before numpy and torch are imported: more threads add in another order, which jobs that propose never do.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    from .search.replay import print_replay
+
+    if not print_replay(given.run, given.search):
         sys.exit(1)
 
 
@@ -162,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add_of_run("summary", _summary, "print the Pareto front of a run")
     add_of_run("status", _status, "print how far a run is, also while it goes on")
+    replay = add_of_run("replay", _replay, "decide every recorded proposal anew, from what it saw")
+    replay.add_argument("--search", metavar="NAME", help="only this search")
     add_of_run("check", _check, "read all that a run relies on, and print the command that repairs it")
     failed = add_of_run(
         "failed", _failed, "list the scores.json of failed candidates, for snakemake --forcerun"

@@ -14,6 +14,7 @@ from .identity import (
     needs_base,
     run_settings,
     search_settings,
+    search_tables,
     settings_hash,
 )
 from .loading import load
@@ -40,6 +41,7 @@ __all__ = [
     "needs_base",
     "run_settings",
     "search_settings",
+    "search_tables",
     "settings_hash",
     "source_files",
 ]

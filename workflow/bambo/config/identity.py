@@ -155,7 +155,7 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
     all_tasks = list(config.evaluation.tasks)
     tables: dict[str, Any] = {
         "blocks": {"norm": config.blocks.norm},
-        "searches": {search: {key: value for key, value in settings.items() if _decides(key, value)}},
+        **_own_table(config, search),
         "objectives": {
             name: {**objective.model_dump(), "benchmarks": objective.benchmarks or all_tasks}
             for name, objective in config.objectives.items()
@@ -170,6 +170,16 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
     if METHODS[settings["method"]].random:
         tables["merge"] = {"seed": config.merge.seed}
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
+
+
+def search_tables(config: Config, search: str) -> dict[str, Any]:
+    """The part of `deciding` that stands in the search's own table; no file is read for it."""
+    return _flat(_own_table(config, search))
+
+
+def _own_table(config: Config, search: str) -> dict[str, Any]:
+    settings = search_settings(config, search)
+    return {"searches": {search: {key: value for key, value in settings.items() if _decides(key, value)}}}
 
 
 def _decides(key: str, value: Any) -> bool:
