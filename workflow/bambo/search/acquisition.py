@@ -44,10 +44,12 @@ from botorch.sampling.pathwise import get_matheron_path_model
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from numpy.typing import NDArray
 
-from .design import sobol
+from ..errors import BadInput
+from .design import sobol, within
 from .surrogate import posterior, seeded, tensor
 
 Function = Callable[[torch.Tensor], torch.Tensor]
+APART = 0.01  # optima that differ less than this in every variable are one
 STEP, STEPS = 0.05, 100  # of the optimiser of draws: the largest step in a weight, and how many
 
 # Where there is a compiler, BoTorch would compile a C++ kernel for these functions at first use. That takes
@@ -87,17 +89,21 @@ def maximise(
     seed: int,
     reference: NDArray[np.float64],
     pending: NDArray[np.float64] | None = None,
+    bounds: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The next q points [q x D] and the acquisition value at each choice [q]; arguments as in `build`."""
+    """The next q points [q x D] and the acquisition value at each choice [q]; arguments as in `build`.
+
+    bounds: of the points [2 x D], None for the unit cube.
+    """
+    box = np.array([np.zeros(X.shape[1]), np.ones(X.shape[1])]) if bounds is None else bounds
     reference = _corner(Y, settings, reference)
     with seeded(seed):
         if settings["acquisition"] == "thompson":
-            return _optima(
-                _draws(model, q, reference), sobol(X.shape[1], settings["raw_samples"], seed), settings
-            )
+            raw = within(sobol(X.shape[1], settings["raw_samples"], seed), bounds)
+            return _optima(_draws(model, q, reference), raw, settings, tensor(box))
         points, values = optimize_acqf(
             _improvement(model, X, Y, settings, seed, reference, pending),
-            bounds=tensor(np.array([[0.0], [1.0]])).repeat(1, X.shape[1]),
+            bounds=tensor(box),
             q=q,
             num_restarts=settings["restarts"],
             raw_samples=settings["raw_samples"],
@@ -105,6 +111,66 @@ def maximise(
             sequential=True,
         )
     return points.numpy(), np.atleast_1d(np.asarray(values))
+
+
+def pool(
+    model: ModelListGP,
+    X: NDArray[np.float64],
+    Y: NDArray[np.float64],
+    size: int,
+    settings: Mapping[str, Any],
+    seed: int,
+    reference: NDArray[np.float64],
+    pending: NDArray[np.float64] | None = None,
+    bounds: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Candidates [size x D] with the acquisition value of each alone [size], best first; arguments as in `maximise`.
+
+    They are the optima in which the optimiser's restarts end, as far as these differ, then the best raw points: a pool
+    costs as much as one optimisation. BadInput for `thompson`, whose candidates are each best in a draw of their own.
+    """
+    if settings["acquisition"] == "thompson":
+        raise BadInput(
+            "acquisition: found thompson with gap_reward or proximity_penalty, which need one value of all candidates; "
+            "set both to 0"
+        )
+    box = np.array([np.zeros(X.shape[1]), np.ones(X.shape[1])]) if bounds is None else bounds
+    reference = _corner(Y, settings, reference)
+    with seeded(seed):
+        function = _improvement(model, X, Y, settings, seed, reference, pending)
+        optima, values = optimize_acqf(
+            function,
+            bounds=tensor(box),
+            q=1,
+            num_restarts=max(settings["restarts"], size),
+            raw_samples=max(settings["raw_samples"], size),
+            options={"seed": seed, "init_batch_limit": 32},
+            return_best_only=False,
+        )
+        found, scores = _distinct(optima[:, 0].numpy(), np.asarray(values), size)
+        if len(found) < size:
+            raw = tensor(within(sobol(X.shape[1], max(settings["raw_samples"], 2 * size), seed), bounds))
+            with torch.no_grad():
+                values = torch.cat([function(chunk[:, None, :]) for chunk in raw.split(32)])
+            # Optima stay before raw points, which are no better than they.
+            others, ranks = _distinct(raw.numpy(), values.numpy(), len(raw))
+            far = [row for row, point in enumerate(others) if np.abs(found - point).max(axis=1).min() > APART]
+            found = np.concatenate([found, others[far]])[:size]
+            scores = np.concatenate([scores, ranks[far]])[:size]
+    return found, scores
+
+
+def _distinct(
+    points: NDArray[np.float64], values: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The best `size` points [p x D] by value [p], none of which is like a better one."""
+    kept: list[int] = []
+    for row in np.argsort(-values, kind="stable"):
+        if all(np.abs(points[row] - points[better]).max() > APART for better in kept):
+            kept.append(int(row))
+        if len(kept) == size:
+            break
+    return points[kept], values[kept]
 
 
 def _improvement(
@@ -148,9 +214,10 @@ def _draws(model: ModelListGP, q: int, reference: NDArray[np.float64]) -> Functi
 
 
 def _optima(
-    draws: Function, raw: NDArray[np.float64], settings: Mapping[str, Any]
+    draws: Function, raw: NDArray[np.float64], settings: Mapping[str, Any], box: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each draw is largest [q x D], and how large [q]; from the best of the raw points [r x D] on."""
+    """Where each draw is largest [q x D], and how large [q]; from the best of the raw points [r x D] on, within
+    the box [2 x D]."""
     candidates = tensor(raw)
     with torch.no_grad():
         points = candidates[draws(candidates).topk(settings["restarts"]).indices]
@@ -162,7 +229,7 @@ def _optima(
         (points.grad,) = torch.autograd.grad(draws(points).sum(), points)
         optimiser.step()
         with torch.no_grad():
-            points.clamp_(0, 1)
+            points.clamp_(*box)
     with torch.no_grad():
         values = draws(points)
     best = torch.arange(len(values)), values.argmax(dim=-1)

@@ -93,6 +93,17 @@ def posterior(model: ModelListGP, X: NDArray[np.float64]) -> tuple[NDArray[np.fl
         return result.mean.numpy(), result.variance.clamp_min(0).sqrt().numpy()
 
 
+def inputs(model: ModelListGP, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the kernels see of points X [n x D]: themselves, and the mean of their weights if that is an input."""
+    process: Any = model.models[0]
+    return process.input_transform(tensor(X)).numpy() if hasattr(process, "input_transform") else X
+
+
+def lengthscales(model: ModelListGP) -> NDArray[np.float64]:
+    """Of each objective and input [m x inputs]."""
+    return np.array([_stationary_part(process).lengthscale.detach().numpy()[0] for process in model.models])
+
+
 def posterior_front(
     X: NDArray[np.float64],
     Y: NDArray[np.float64],
@@ -265,12 +276,17 @@ def _likelihood(settings: Mapping[str, Any]) -> GaussianLikelihood:
 def _describe(process: Any) -> dict[str, Any]:
     unit = process.outcome_transform.stdvs.item() ** 2
     kernel = process.covar_module
-    scaled = isinstance(kernel, ScaleKernel)
-    lengthscales = (kernel.base_kernel if scaled else kernel).lengthscale.flatten().tolist()
+    lengthscales = _stationary_part(process).lengthscale.flatten().tolist()
     mean = {"mean_lengthscale": lengthscales.pop()} if hasattr(process, "input_transform") else {}
     return {
         "lengthscales": lengthscales,
         **mean,
-        "outputscale": (kernel.outputscale.item() if scaled else 1.0) * unit,
+        "outputscale": (kernel.outputscale.item() if isinstance(kernel, ScaleKernel) else 1.0) * unit,
         "noise": process.likelihood.noise.mean().item() * unit,
     }
+
+
+def _stationary_part(process: Any) -> Any:
+    """The kernel that has the lengthscales."""
+    kernel = process.covar_module
+    return kernel.base_kernel if isinstance(kernel, ScaleKernel) else kernel
