@@ -132,12 +132,23 @@ def test_layer_differences_are_equation_4(tmp_path, dtype, n_sources):
         expected[name] = [float(deviation.norm(p=p, dim=1).sum()) for p in (1, 2)]
         assert frame.loc[name, ["l1", "l2"]].tolist() == pytest.approx(expected[name], rel=1e-5)
         assert frame.loc[name, "parameters"] == models[0][name].numel()
+        distances = [float((theta - stack[-1]).norm() / stack[-1].norm()) for theta in stack[:-1]]
+        assert frame.loc[name, "relative"] == pytest.approx(np.mean(distances), rel=1e-5)
     for norm in (1, 2):
         means = layer_means(frame.reset_index(), norm)
         assert means.shape == (11,)
         for i in (1, 10):
             members = [expected[f"model.layers.{i}.{part}.weight"][norm - 1] for part in ("mlp", "norm")]
             assert means[i] == pytest.approx(np.mean(members), rel=1e-5)
+
+
+def test_nothing_is_relative_to_zero(tmp_path):
+    models = [pico.tensors(seed=seed) for seed in range(2)]
+    models[1]["model.layers.0.norm.weight"][:] = 0
+    paths = [pico.write_checkpoint(tmp_path / str(seed), model) for seed, model in enumerate(models)]
+    frame = layer_differences([open_checkpoint(path) for path in paths]).set_index("tensor")
+    assert np.isnan(frame.loc["model.layers.0.norm.weight", "relative"])
+    assert frame["relative"].isna().sum() == 1
 
 
 def test_identical_sources(tmp_path):

@@ -3,6 +3,7 @@
 Equations and algorithm: BAMBO, section 3.2 (Eq. 4-6, Algorithm 1).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) ->
     checkpoints: compatible ones; where vocabularies differ, all are made as large as that of index `files_from`.
     Returns one row a tensor, in the order of depth: group, tensor, parameters, and for p = 1 and 2 the
     columns l1, l2 = sum over the sources of ||theta - mean over the sources||_p. The base model of Eq. 4's
-    task vectors cancels out.
+    task vectors cancels out. Column relative is the mean over the other sources of ||theta - last source||_2 /
+    ||last source||_2 (AP-BMM's parameter discrepancy), NaN where the last source is all zero.
     Raises BadInput for sources that are identical.
     """
     # Here, not above: it imports torch, which the plan of a run need not wait for.
@@ -44,7 +46,7 @@ def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) ->
             # Tensors of other types are copied, not merged: they are the same in all sources.
             tensors = [source[name] for source in sources if name in source]
             rows.append((group, name, parameters, *_tensor_difference(tensors, parameters)))
-    frame = pd.DataFrame(rows, columns=["group", "tensor", "parameters", "l1", "l2"])
+    frame = pd.DataFrame(rows, columns=["group", "tensor", "parameters", "l1", "l2", "relative"])
     if not frame["l1"].any():
         raise BadInput(
             f"sources {', '.join(str(c.path) for c in checkpoints)}: all weights are identical, "
@@ -53,16 +55,25 @@ def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) ->
     return frame
 
 
-def _tensor_difference(tensors: Sequence["Tensor"], size: int) -> tuple[float, float]:
-    """L1 and L2 norms of the deviations from the mean, summed over the sources; 0 for none."""
+def _tensor_difference(tensors: Sequence["Tensor"], size: int) -> tuple[float, float, float]:
+    """L1 and L2 norms of the deviations from the mean, summed over the sources; mean relative distance from the last.
+
+    0 for no tensors.
+    """
+    if not tensors:
+        return 0.0, 0.0, 0.0
     absolute, square = np.zeros(len(tensors)), np.zeros(len(tensors))
-    for start in range(0, size if tensors else 0, PIECE):
+    apart, last = np.zeros(len(tensors) - 1), 0.0
+    for start in range(0, size, PIECE):
         stop = min(start + PIECE, size)
         values = np.stack([tensor.piece(start, stop).float().numpy() for tensor in tensors])
+        last += float(np.square(values[-1]).sum())
+        apart += np.square(values[:-1] - values[-1]).sum(axis=1)
         values -= values.mean(axis=0)
         absolute += np.abs(values).sum(axis=1)
         square += np.square(values, out=values).sum(axis=1)
-    return float(absolute.sum()), float(np.sqrt(square).sum())
+    relative = float(np.sqrt(apart / last).mean()) if last > 0 and len(apart) else math.nan
+    return float(absolute.sum()), float(np.sqrt(square).sum()), relative
 
 
 def layer_means(differences: pd.DataFrame, norm: int = 2) -> np.ndarray:
