@@ -476,15 +476,15 @@ def test_the_device_of_an_evaluation(
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(VISIBLE, visible)
-    with work._gpus(machine, lock) as found:
+    with work.held_gpus(machine, lock) as found:
         assert os.environ[VISIBLE] == visible  # a lock would have set it to what it holds
         if expected is None:
             with pytest.raises(
                 BadInput, match=f"gpu: {machine.gpus}, but {len(found)} GPUs can be used here"
             ):
-                work._device(machine, found)
+                work.device_of(machine, found)
         else:
-            assert work._device(machine, found) == expected
+            assert work.device_of(machine, found) == expected
 
 
 # The command

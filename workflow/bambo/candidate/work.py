@@ -64,7 +64,7 @@ def merge(
                 _end_on_bad_input(attempts)  # else the evaluation records what happened
             elif recipe["evaluation"]["engine"] != SIMULATED and not in_place:
                 machine = Machine(device, gpus=int(device == "cuda"))
-                with _attempt(attempts, policy, "merge"), _gpus(machine, lock) as found:
+                with _attempt(attempts, policy, "merge"), held_gpus(machine, lock) as found:
                     if machine.gpus and not found:
                         raise BadInput(
                             "merge.device: cuda, but no GPU can be used here; set cpu, or see nvidia-smi and "
@@ -96,7 +96,7 @@ def evaluate(
             if policy.exhausted:
                 _give_up(folder, attempts, policy)
             else:
-                with _gpus(machine, lock) as found, closing(Loaded(machine, found, in_place)) as engines:
+                with held_gpus(machine, lock) as found, closing(Loaded(machine, found, in_place)) as engines:
                     _score(folder, attempts, policy, engines, started)
         remove_model(folder)
 
@@ -108,7 +108,7 @@ def evaluate_together(
 
     One that fails does not keep the others from their scores; it is left without, and evaluated alone later.
     """
-    with _gpus(machine, lock) as found, closing(Loaded(machine, found, in_place=True)) as engines:
+    with held_gpus(machine, lock) as found, closing(Loaded(machine, found, in_place=True)) as engines:
         for folder in folders:
             with hold(folder):
                 if is_scored(folder):
@@ -170,7 +170,7 @@ class Loaded:
         self.kind: dict[str, Any] = {}  # what the engine was loaded for
 
     def score(self, folder: Path, recipe: dict[str, Any], started: tuple[float, float]) -> None:
-        device, gpus = _device(self.machine, self.found)
+        device, gpus = device_of(self.machine, self.found)
         machine = replace(self.machine, device=device, gpus=gpus)
         from ..evaluation.loading import starts_lean
 
@@ -214,7 +214,7 @@ class Loaded:
 
 
 @contextmanager
-def _gpus(machine: Machine, lock: bool) -> Iterator[list[str]]:
+def held_gpus(machine: Machine, lock: bool) -> Iterator[list[str]]:
     """The GPUs that can be used; waits for as many as the evaluation takes where no scheduler assigns them."""
     found = devices.gpus() if machine.gpus and machine.device != "cpu" else []
     with ExitStack() as stack:
@@ -223,7 +223,7 @@ def _gpus(machine: Machine, lock: bool) -> Iterator[list[str]]:
         yield found
 
 
-def _device(machine: Machine, found: list[str]) -> tuple[str, int]:
+def device_of(machine: Machine, found: list[str]) -> tuple[str, int]:
     """The device to evaluate on, and how many of the found GPUs that takes; BadInput where they are too few."""
     if machine.device == "cpu" or (machine.device == "auto" and not found):
         return "cpu", 0

@@ -35,11 +35,11 @@ class HFEngine:
         """
         torch.set_num_threads(machine.threads)
         self.chunk_size = machine.batch_size
-        self.device, self.device_name = _device(machine.device)
+        self.device, self.device_name = open_device(machine.device)
         self.tokenizer, self.eos, length = read_folder(model_dir)
         self.context_length = machine.model_length or length
         with memory_errors("use a device with more"):
-            self.model = _load(model_dir, settings["dtype"]).to(self.device).eval()
+            self.model = load_model(model_dir, settings["dtype"]).to(self.device).eval()
         pad = self.tokenizer.pad_token_id
         self.pad = min(self.eos) if pad is None else pad
         # Nothing but what the recipe says: a checkpoint's own penalties and temperature would enter unseen.
@@ -107,7 +107,7 @@ class HFEngine:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def _device(name: str) -> tuple[torch.device, str]:
+def open_device(name: str) -> tuple[torch.device, str]:
     """The device, and what its maker calls it."""
     try:
         device = torch.device(name)
@@ -120,7 +120,8 @@ def _device(name: str) -> tuple[torch.device, str]:
     return device, torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
-def _load(model_dir: Path, dtype: str) -> Any:
+def load_model(model_dir: Path, dtype: str) -> Any:
+    """The model of a folder, on the CPU; BadInput where its file lacks a tensor."""
     auto: Any = AutoModelForCausalLM
     with no_init_weights():  # all of them are in the file
         model, loaded = auto.from_pretrained(
