@@ -46,14 +46,14 @@ def test_presets_and_settings_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_are_the_presets_with_the_given_keys_on_top(name: str) -> None:
-    config = load(
-        demo(searches={"a": {"preset": name}, "b": {"preset": name, "seed": 7, "kernel": "matern52"}})
-    )
+    common = {"preset": name, "method": "linear"}
+    config = load(demo(searches={"a": common, "b": {**common, "seed": 7, "kernel": "matern52"}}))
     a, b = search_settings(config, "a"), search_settings(config, "b")
     decided = {"n_blocks", "strategy"}  # by `blocks`
     unused = {"without_base", "rescale", *PARAMETERS}  # by linear
+    expected = PRESETS[name] | {"method": "linear"}
     assert {key: a[key] for key in a if key not in decided} == {
-        key: value for key, value in PRESETS[name].items() if key not in decided | unused
+        key: value for key, value in expected.items() if key not in decided | unused
     }
     assert b == a | {"seed": 7, "kernel": "matern52"}
 

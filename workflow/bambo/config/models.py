@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from ..methods import METHODS
+from ..methods import METHODS, PARAMETERS
 from ..search.presets import PRESETS
 
 DEFAULT_PRESET: Final = "bambo-robust"
@@ -93,6 +93,14 @@ class Search(Table):
         "model-grid",
         "baseline",
         "sobol",
+        "nsga2",
+        "moead",
+        "cma-es",
+        "motpe",
+        "mm-mo",
+        "momm",
+        "map",
+        "qnehvi",
     ] = Field(
         default=DEFAULT_PRESET, description="Where the settings that are not given come from, see below."
     )
@@ -183,8 +191,8 @@ class Search(Table):
     evaluations: Count | None = Field(
         description="Most evaluations in all; the last batch is cut to fit. Null sets no limit."
     )
-    optimiser: Literal["bayesian", "sobol"] = Field(
-        description="What proposes candidates, see docs/searches.md."
+    optimiser: Literal["bayesian", "sobol", "nsga2", "moead", "cma-es", "motpe", "mm-mo", "momm", "map"] = (
+        Field(description="What proposes candidates, see docs/searches.md.")
     )
     kernel: Literal["rbf", "matern52"] = Field(
         description="Kernel of the Gaussian process of each objective; one lengthscale a variable."
@@ -233,7 +241,10 @@ class Search(Table):
             return given
         # An unknown preset is reported as such; the default's settings keep all else from being missing, too.
         name = given.get("preset")
-        return {**PRESETS[name if name in list(PRESETS) else DEFAULT_PRESET], **given}
+        preset = PRESETS[name if name in list(PRESETS) else DEFAULT_PRESET]
+        if given.get("method", preset["method"]) != preset["method"]:
+            preset = preset | dict.fromkeys(PARAMETERS)  # they are those of the preset's method
+        return {**preset, **given}
 
     @property
     def given_parameters(self) -> dict[str, float | Span]:

@@ -7,7 +7,7 @@ from typing import Any
 from .study import Points, Study
 
 # A module of this package each, with a function `ask`; imported when asked, since few need torch.
-OPTIMISERS = ("bayesian", "sobol")
+OPTIMISERS = ("bayesian", "sobol", "nsga2", "moead", "cma-es", "motpe", "mm-mo", "momm", "map")
 
 Ask = Callable[[Study, int, Mapping[str, Any], int], tuple[Points, dict[str, Any]]]
 

@@ -54,13 +54,17 @@ _GRID = _ROBUST | {
     "iterations": 0,
 }
 
-_AP_BMM = _ROBUST | {
-    "granularity": "layer",
+_LAYERS = _ROBUST | {"granularity": "layer"}
+
+_AP_BMM = _LAYERS | {
     "schedule": "async",
     "lengthscale_prior": "importance",
     "gap_reward": 0.25,
     "proximity_penalty": 0.15,
 }
+
+# As MM-MO's code has it: all densities but the ends.
+_DENSITY = {"min": 0.001, "max": 0.999}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "bambo-robust": _ROBUST,
@@ -76,7 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reference": "worst",
     },
     # Every layer a block, the paper's other comparison (section 4.3).
-    "layer-wise": _ROBUST | {"granularity": "layer"},
+    "layer-wise": _LAYERS,
     "model-grid": _GRID,
     # AP-BMM with a prior that lasts and the mended reranking.
     "ap-bmm": _AP_BMM,
@@ -85,8 +89,33 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"kernel": "matern52", "lengthscale_prior": "importance-start", "noise": "inferred"},
     # The paper's baselines (section 4.3): one that needs a base is no reason not to compare the others.
     "baseline": _GRID | {"without_base": "leave-out"},
-    # What any search must beat: the initial design, gone on with.
-    "sobol": _ROBUST | {"granularity": "layer", "optimiser": "sobol"},
+    # Rivals, see docs/searches.md. What any search must beat: the initial design, gone on with.
+    "sobol": _LAYERS | {"optimiser": "sobol"},
+    # Deb et al., IEEE TEVC 2002.
+    "nsga2": _LAYERS | {"optimiser": "nsga2"},
+    # Zhang and Li, IEEE TEVC 2007.
+    "moead": _LAYERS | {"optimiser": "moead"},
+    # Akiba et al., Nature Machine Intelligence 2025: weights and densities of each layer, DARE with TIES.
+    "cma-es": _LAYERS | {"optimiser": "cma-es", "method": "dare_ties", "density": _DENSITY},
+    # Ozaki et al., GECCO 2020.
+    "motpe": _LAYERS | {"optimiser": "motpe"},
+    # Li et al., IEEE TEVC 2025 (MM-MO), without its sparsity objective: a weight and a density for the whole model.
+    "mm-mo": _ROBUST
+    | {
+        "granularity": "model",
+        "method": "dare_ties",
+        "density": _DENSITY,
+        "optimiser": "mm-mo",
+        "noise": "inferred",
+        "acquisition": "qlogehvi",
+        "reference": "worst",
+    },
+    # MM-MO as AP-BMM compares it: layer-wise, with qNEHVI.
+    "momm": _LAYERS | {"optimiser": "momm"},
+    # Li et al., ICLR 2025 (MAP).
+    "map": _LAYERS | {"optimiser": "map"},
+    # Synchronous qNEHVI as AP-BMM compares it.
+    "qnehvi": _LAYERS | {"kernel": "matern52"},
 }
 
 # What searches were before these keys were: with these values a search is tied to the same settings as then.
