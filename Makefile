@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-merge-large bench-scale bench-engines reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-merge-large bench-scale bench-search bench-engines reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -70,6 +70,9 @@ bench-merge-large: setup  ## every method on a model of 10 GB with large embeddi
 
 bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one config: what Snakemake and proposals cost
 	$(BIN)/python benchmarks/workflow_scale.py
+
+bench-search: setup  ## all searches on simulated landscapes, most telling runs first; days of CPU time, goes on where it was
+	$(BIN)/python benchmarks/search_quality.py
 
 bench-engines: setup  ## start, speed and replacement of weights of each engine, on random models
 	$(BIN)/python benchmarks/engines.py --layers 4

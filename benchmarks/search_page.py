@@ -1,0 +1,201 @@
+"""docs/search-benchmark.md: its words, with the tables and figures of the runs that have finished."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from bambo.files import atomic, write_text
+from bambo.report import style
+from search_figures import figure_curves, figure_differences
+from search_problems import LAYERWISE
+from search_report import (
+    BUDGETS,
+    NOISE,
+    OURS,
+    Difference,
+    ablation_table,
+    by_seed,
+    chosen,
+    cross_table,
+    difference,
+    frame,
+    full_table,
+    function_table,
+    main_table,
+    pair_table,
+    trial_table,
+    workers_table,
+)
+from search_runs import CHEAP, Cell
+
+DOCS = Path("docs")
+RIVALS = (
+    "model-grid",
+    "nsga2",
+    "cma-es",
+    "motpe",
+    "moead",
+    "momm",
+    "map",
+    "mm-mo",
+    "qnehvi",
+    "sobol",
+    "bambo",
+    "ap-bmm-published",
+)
+PAIRS = [
+    ("ap-bmm", LAYERWISE, "layer-wise", LAYERWISE),
+    ("ap-bmm", LAYERWISE, "ap-bmm-published", LAYERWISE),
+    ("ap-bmm", LAYERWISE, "bambo-robust", 8),
+    ("layer-wise", LAYERWISE, "bambo-robust", 8),
+    ("bambo-robust", 8, "bambo", 8),
+    ("bambo-robust", 8, "model-grid", 8),
+    ("ap-bmm", LAYERWISE, "model-grid", LAYERWISE),
+]
+
+HEAD = f"""# Searches compared on simulated landscapes
+
+**Everything on this page is simulated**: no model was merged or asked, and nothing here says how any search does on
+real language models. The landscapes are made up, with the scales of the paper's Table 2; formulas and reasons are in
+the docstring of `benchmarks/landscape.py`. Every seed is another landscape, other questions and another search.
+
+`make bench-search` runs what is still missing, the most telling runs first, and writes this page anew; it goes on
+where it was stopped (`--hours`, `--seeds`, `--presets`, `--groups` of `benchmarks/search_quality.py` limit it). All
+of it takes days of CPU time: **the seeds of each row are those that have run so far**; 16 are meant. Seeds 0-15 serve
+to choose defaults, 100-115 to report.
+
+How to read the tables:
+
+- *Observed set*: the non-dominated points as observed; *chosen set*: at most 8 points, by the mean of the search's
+  own surrogate. Both as the noise-free hypervolume above (-.1, -.1), a share of the best known front's of all 38
+  variables, on every landscape; ± is the standard error over seeds. The end points, which set the scale, belong to
+  every set. What the observed set *claims* is the hypervolume of its observed values.
+- *Less that of ...*: mean difference of chosen sets, paired by seed, ± half the width of its 95 % interval (Student's
+  t; too narrow to trust below about 6 seeds). Where the interval holds 0 the two cannot be told apart.
+- Equal budgets: end points and initial design count as evaluations. The grid has as many weights as there are
+  evaluations, end points among them.
+- Hours are simulated: durations follow the tokens that are generated, proposals take no time. An asynchronous search
+  gives every worker its next point at once; the others wait for all of a batch, which has as many points as there are
+  workers.
+- *CPU s a proposal*: on shared cores, after the initial design, with {CHEAP["mc_samples"]} Monte Carlo samples,
+  {CHEAP["restarts"]} restarts and {CHEAP["raw_samples"]} raw points where the presets have 128, 10 and 512; what that
+  costs in hypervolume is in the last table.
+- Observations have noise of {NOISE} of the binomial variance unless said otherwise, half of it shared by all
+  candidates since they answer the same questions; searches are told what a workflow would know."""
+
+SPACES = {
+    8: "Six blocks, embeddings and head (D = 8)",
+    LAYERWISE: "Each layer alone (D = 38)",
+}
+
+
+def write(records: Mapping[Cell, Mapping[str, Any]]) -> str:
+    """Write the page, its figures and its data; returns the page."""
+    reported = {cell: record for cell, record in records.items() if cell.seed >= 100}
+    rows = frame(reported)
+    trials = frame({cell: record for cell, record in records.items() if cell.seed < 100})
+    if rows.empty:
+        return "No run has finished.\n"
+    text = HEAD + "\n" + "\n".join(sections(rows, trials))
+    write_text(DOCS / "search-benchmark.md", text)
+    style.save(figure_curves(rows), DOCS / "figures" / "search-evaluations.svg")
+    style.save(figure_differences(rows), DOCS / "figures" / "search-differences.svg")
+    with atomic(DOCS / "search-benchmark.csv") as temporary:
+        columns = ["observed", "posterior", "claimed", "hours"]
+        shown = pd.concat([rows, trials])[lambda table: table["n"].isin(BUDGETS)]
+        shown[columns] = shown[columns].round(4)
+        shown.to_csv(temporary, index=False)
+    return text
+
+
+def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
+    parts: list[str] = []
+    for dimension, title in SPACES.items():
+        parts += [f"## {title}, simulated", ""]
+        for n in BUDGETS:
+            if (chosen(rows, dimension=dimension, n=n)["preset"] == OURS[dimension]).any():
+                parts += [f"After {n} evaluations:", "", *main_table(rows, dimension, n), ""]
+                parts += [*leads(rows, dimension, n), ""]
+    parts += [
+        "![Simulated hypervolume against evaluations](figures/search-evaluations.svg)",
+        "",
+        "![Simulated paired differences](figures/search-differences.svg)",
+        "",
+        "## Pairs, simulated",
+        "",
+        *pair_table(rows, PAIRS, 48),
+        "",
+    ]
+    levels = [
+        (f"D = {dimension}, noise {noise}", {"dimension": dimension, "noise": noise})
+        for dimension in SPACES
+        for noise in (0.0, NOISE, 1.0)
+    ]
+    optional = [
+        (
+            "Other levels of noise, 48 evaluations, simulated",
+            cross_table(rows, levels),
+            "Chosen sets; seeds in brackets.",
+        ),
+        ("Partitions, 48 evaluations, simulated", ablation_table(rows), ""),
+        (
+            "Wall-clock at 4 and 16 workers, simulated",
+            workers_table(rows),
+            "Where a batch has 16 points at 16 workers.",
+        ),
+        *(
+            (
+                f"Test functions, D = {dimension}, 48 evaluations",
+                function_table(rows, dimension),
+                FUNCTION_WORDS,
+            )
+            for dimension in SPACES
+        ),
+        ("Cheaper acquisition, simulated", full_table(rows), ""),
+    ]
+    for title, table, words in optional:
+        if table:
+            parts += [f"## {title}", "", *([words, ""] if words else []), *table, ""]
+    parts += ["## Defaults that the simulator chose", "", *defaults(trials)]
+    return parts
+
+
+FUNCTION_WORDS = (
+    "Noise-free, optima moved by each seed, without importance; simulated durations. "
+    "Shares of the true front's hypervolume."
+)
+
+
+def defaults(trials: pd.DataFrame) -> list[str]:
+    table = trial_table(trials)
+    words = "No default was tuned on this simulator so far."
+    if table:
+        words += " What was tried on seeds 0-15 (noise 0.25, 48 evaluations; simulated):"
+        return [words, "", *table, ""]
+    return [words, ""]
+
+
+def leads(rows: pd.DataFrame, dimension: int, n: int) -> list[str]:
+    """Which rivals are ahead of our best search of the space, and which cannot be told apart from it."""
+    last = chosen(rows, dimension=dimension, n=n)
+    means = last.groupby("preset")["posterior"].mean()
+    own = [name for name in (OURS[dimension], "ap-bmm") if name in means.index]
+    best = max(own, key=lambda name: means[name])
+    gaps = {
+        name: difference(by_seed(last, name), by_seed(last, best)) for name in RIVALS if name in means.index
+    }
+    ahead = {name: gap for name, gap in gaps.items() if gap.pairs and gap.mean > 0}
+    level = {name: gap for name, gap in gaps.items() if gap.pairs and gap.mean <= 0 and -gap.mean <= gap.half}
+    lines = [f"The best of ours is `{best}`."]
+    if ahead:
+        lines.append(f"**It does not lead**: ahead of it in the mean are {listed(ahead)}.")
+    else:
+        lines.append("No rival is ahead of it in the mean.")
+    if level:
+        lines.append(f"Not to be told apart from it at these seeds: {listed(level)}.")
+    return lines
+
+
+def listed(gaps: Mapping[str, Difference]) -> str:
+    return ", ".join(f"`{name}` ({gap}; {gap.pairs} seeds)" for name, gap in gaps.items())

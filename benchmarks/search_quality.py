@@ -1,0 +1,223 @@
+"""Every search on simulated landscapes of merged models and on test functions: what it returns for equal budgets.
+
+    python benchmarks/search_quality.py [--seeds 16] [--presets ap-bmm layer-wise] [--groups main] [--hours 2] [--tune]
+
+The whole benchmark takes days of CPU time; the most telling runs come first, and started again it goes on where it was.
+Runs are appended to results/benchmarks/search/runs.jsonl, one record a run, keyed by its parameters and by a hash of
+the settings that decide its proposals: rows of other settings are left out. A change of an optimiser's code does not
+show in that hash: delete its rows. Seeds 0-15 are for choosing defaults (--tune), 100-115 for reporting.
+Writes docs/search-benchmark.md with its figures; --report does that alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+os.environ.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0", OPENBLAS_NUM_THREADS="1")
+
+import search_page
+from bambo.search.presets import PRESETS
+from search_problems import FUNCTIONS
+from search_runs import Cell, run
+
+RUNS = Path("results/benchmarks/search/runs.jsonl")
+TUNED, REPORTED = 0, 100  # first seeds
+# Of each space the searches that differ there: `layer-wise` is `bambo-robust` in the space of layers.
+SHARED = (
+    "bambo",
+    "ap-bmm",
+    "model-grid",
+    "nsga2",
+    "cma-es",
+    "motpe",
+    "moead",
+    "momm",
+    "map",
+    "mm-mo",
+    "qnehvi",
+    "sobol",
+)
+SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", "ap-bmm-published", *SHARED)}
+WIDE = {8: ("bambo-robust", "bambo"), 38: ("layer-wise", "ap-bmm", "qnehvi")}  # at 16 workers, too
+BLOCKS = (4, 6, 8, 12, 16)
+STRATEGIES = ("hybrid", "variance", "balance", "uniform")
+# What was tried for defaults, in the space of layers.
+TRIALS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
+    ("ap-bmm", ()),
+    ("ap-bmm", (("gap_reward", 0.0), ("proximity_penalty", 0.0))),
+    ("ap-bmm", (("gap_reward", 0.0),)),
+    ("ap-bmm", (("proximity_penalty", 0.0),)),
+    ("ap-bmm", (("lengthscale_prior", "dimension-scaled"),)),
+    ("ap-bmm", (("mean_input", True),)),
+    ("ap-bmm", (("gap_reward", 0.0), ("proximity_penalty", 0.0), ("mean_input", True))),
+    ("layer-wise", ()),
+    ("layer-wise", (("mean_input", True),)),
+)
+
+
+def groups(tune: bool) -> dict[str, list[Cell]]:
+    """Cells by their question, all of the seed 0, to be run with others."""
+    if tune:
+        return {"tune": [Cell(preset, 38, 0, changes=changes) for preset, changes in TRIALS]}
+    main = [Cell(preset, dimension, 0) for dimension, presets in SEARCHES.items() for preset in presets]
+    ablation = [Cell("bambo-robust", blocks + 2, 0) for blocks in BLOCKS]
+    ablation += [Cell("bambo-robust", 8, 0, strategy=strategy) for strategy in STRATEGIES]
+    wide = [
+        Cell(preset, dimension, 0, workers=16) for dimension, presets in WIDE.items() for preset in presets
+    ]
+    return {
+        "main": main,
+        "longer": [replace(cell, budget=88) for cell in main],
+        "ablation": [*dict.fromkeys(ablation)],
+        "noise": [replace(cell, noise=noise) for noise in (1.0, 0.0) for cell in main],
+        "workers": [replace(cell, budget=88) for cell in wide],
+        "full": [Cell("bambo-robust", 8, 0, full=True), Cell("layer-wise", 38, 0, full=True)],
+        "functions": [replace(cell, problem=name, noise=0.0) for name in FUNCTIONS for cell in main],
+    }
+
+
+# (group, seeds from, seeds to): the order of work.
+ORDER = [
+    ("tune", 0, 16),
+    ("main", 0, 4),
+    ("main", 4, 8),
+    ("longer", 0, 4),
+    ("ablation", 0, 4),
+    ("noise", 0, 2),
+    ("workers", 0, 2),
+    ("full", 0, 4),
+    ("functions", 0, 2),
+    ("main", 8, 16),
+    ("longer", 4, 16),
+    ("noise", 2, 16),
+    ("ablation", 4, 16),
+    ("workers", 2, 16),
+    ("functions", 2, 16),
+]
+
+
+def plan(seeds: int, presets: Iterable[str], names: Iterable[str], tune: bool) -> Iterator[Cell]:
+    """Cells in the order of their importance, seed by seed; those of presets that exist."""
+    known, first = groups(tune), TUNED if tune else REPORTED
+    for name, start, stop in ORDER:
+        if name not in known or (names and name not in names):
+            continue
+        for seed in range(start, min(stop, seeds)):
+            for cell in known[name]:
+                if cell.preset in PRESETS and (not presets or cell.preset in presets):
+                    yield replace(cell, seed=first + seed)
+
+
+def read_runs() -> list[dict[str, Any]]:
+    """Records of finished runs; a line that was cut short is left out."""
+    found = []
+    for line in RUNS.read_text().splitlines() if RUNS.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def cell_of(record: dict[str, Any]) -> Cell:
+    names = {name: record[name] for name in Cell.__dataclass_fields__ if name in record}
+    changes = tuple((key, value) for key, value in record.get("changes", ()))
+    return Cell(**{**names, "changes": changes})
+
+
+def current(records: Iterable[dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
+    """Records of today's settings, by cell; the last one of each."""
+    versions: dict[Cell, str] = {}
+    found = {}
+    for record in records:
+        cell = cell_of(record)
+        key = replace(cell, seed=0)
+        if cell.preset not in PRESETS:
+            continue
+        if key not in versions:
+            versions[key] = key.version()
+        if record["version"] == versions[key]:
+            found[cell] = record
+    return found
+
+
+def is_done(cell: Cell, done: Iterable[Cell]) -> bool:
+    """Whether a run told what this one would: a longer run of a search tells of a shorter one, but for the grid."""
+    longer = {cell, replace(cell, budget=88)} if cell.preset != "model-grid" else {cell}
+    return not longer.isdisjoint(done)
+
+
+def missing(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells of which no run tells yet, each once."""
+    done = set(current(read_runs()))
+    return [cell for cell in dict.fromkeys(cells) if not is_done(cell, done)]
+
+
+def work(cells: Iterable[Cell], jobs: int, until: float) -> None:
+    """Run cells in processes of their own until the time is up, and append what they return."""
+    RUNS.parent.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    waiting = iter(missing(cells))
+    running: dict[Future[dict[str, Any]], Cell] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool, open(RUNS, "a") as file:
+        _end_line(file)
+        while True:
+            while len(running) < jobs and time.time() < until and (cell := next(waiting, None)):
+                running[pool.submit(run, cell)] = cell
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                cell = running.pop(future)
+                if error := future.exception():
+                    print(f"failed: {cell}: {error}", flush=True)
+                    continue
+                record = {**future.result(), "commit": commit}
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                print(line(record), flush=True)
+
+
+def _end_line(file: IO[str]) -> None:
+    """A record that was cut short spoils no other."""
+    if file.tell() and not RUNS.read_text().endswith("\n"):
+        file.write("\n")
+
+
+def line(record: dict[str, Any]) -> str:
+    last = record["looks"][-1]
+    return (
+        f"{record['problem']} D={record['dimension']} noise={record['noise']} {record['preset']} "
+        f"{record['changes'] or ''} seed={record['seed']} n={last['n']} workers={record['workers']}: simulated "
+        f"hypervolume {last['observed']:.3f} observed, {last['posterior']:.3f} posterior"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--presets", nargs="*", default=[])
+    parser.add_argument("--groups", nargs="*", default=[])
+    parser.add_argument("--hours", type=float, default=1e6)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--tune", action="store_true", help="seeds 0-15, variants of defaults")
+    parser.add_argument("--report", action="store_true", help="only write the report anew")
+    given = parser.parse_args()
+    if not given.report:
+        cells = plan(given.seeds, given.presets, given.groups, given.tune)
+        work(cells, given.jobs, time.time() + 3600 * given.hours)
+    print(search_page.write(current(read_runs())))
+
+
+if __name__ == "__main__":
+    main()
