@@ -76,20 +76,29 @@ def main() -> None:
     sys.argv = [module, *sys.argv[4:]]
     if step == "evaluate":
         import bambo.evaluation
+        from bambo.evaluation import simulated
 
+        simulate = simulated.simulate
         load, evaluate = bambo.evaluation.load_engine, bambo.evaluation.evaluate
         without_cuda = (folder / "devices.log").exists()
 
         def loading(settings: Any, model: Path, machine: Any) -> Any:
             return load(settings, model, replace(machine, device="cpu") if without_cuda else machine)
 
-        def evaluating(recipe: Any, *arguments: Any, **settings: Any) -> Any:
-            name = recipe["id"]
+        def begin(name: str) -> None:
             with (folder / "started.log").open("a") as log:
                 log.write(f"{name}\n")
             fault = json.loads((folder / "faults.json").read_text()).get(name)
             if fault is not None:
                 globals()[fault]()
+
+        def simulating(recipe: Any, *arguments: Any) -> Any:
+            begin(recipe["id"])
+            return simulate(recipe, *arguments)
+
+        def evaluating(recipe: Any, *arguments: Any, **settings: Any) -> Any:
+            name = recipe["id"]
+            begin(name)
             if without_cuda:
                 note(folder, f"begin {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
             scores = evaluate(recipe, *arguments, **settings)
@@ -98,6 +107,7 @@ def main() -> None:
             return scores
 
         bambo.evaluation.load_engine, bambo.evaluation.evaluate = loading, evaluating
+        simulated.simulate = simulating
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
