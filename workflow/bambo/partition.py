@@ -9,12 +9,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from .checkpoint import EMBEDDINGS, HEAD, Checkpoint, groups
 from .errors import BadInput
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .merging.tensors import Tensor
 
 # strategy -> (variance_weight, balance_weight); the others need no optimisation.
@@ -24,7 +25,7 @@ STRATEGIES = (*WEIGHTS, "uniform", "layer", "model")
 PIECE = 1 << 17
 
 
-def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) -> pd.DataFrame:
+def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) -> "pd.DataFrame":
     """Difference of the sources in every tensor (Eq. 4), in one pass and a few megabytes of memory.
 
     checkpoints: compatible ones; where vocabularies differ, all are made as large as that of index `files_from`.
@@ -46,6 +47,8 @@ def layer_differences(checkpoints: Sequence[Checkpoint], files_from: int = 0) ->
             # Tensors of other types are copied, not merged: they are the same in all sources.
             tensors = [source[name] for source in sources if name in source]
             rows.append((group, name, parameters, *_tensor_difference(tensors, parameters)))
+    import pandas as pd  # a quarter of a second, which proposals can do without
+
     frame = pd.DataFrame(rows, columns=["group", "tensor", "parameters", "l1", "l2", "relative"])
     if not frame["l1"].any():
         raise BadInput(
@@ -76,7 +79,7 @@ def _tensor_difference(tensors: Sequence["Tensor"], size: int) -> tuple[float, f
     return float(absolute.sum()), float(np.sqrt(square).sum()), relative
 
 
-def layer_means(differences: pd.DataFrame, norm: int = 2) -> np.ndarray:
+def layer_means(differences: "pd.DataFrame", norm: int = 2) -> np.ndarray:
     """Diff_l of every layer by depth, shape [L]: the mean over the layer's tensors of column l1 or l2."""
     inner = differences[~differences["group"].isin([EMBEDDINGS, HEAD])]
     return inner.groupby("group", sort=False)[f"l{norm}"].mean().to_numpy()

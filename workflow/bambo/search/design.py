@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from ..objectives import Evaluation
 from ..space import alone, everywhere, rounded, spread, tidied
@@ -95,6 +94,9 @@ def grid(weights: Sequence[float] | Sequence[Sequence[float]], variables: Variab
 
 def sobol(dimension: int, n: int, seed: int) -> NDArray[np.float64]:
     """n scrambled Sobol points [n x dimension]."""
+    # Here, not above: half a CPU second, which most proposals can do without.
+    from scipy.stats import qmc
+
     # Drawn as a power of two, as their balance asks for, then cut.
     power = ceil(log2(max(n, 1)))
     return rounded(qmc.Sobol(dimension, rng=seed).random_base2(power)[:n])
