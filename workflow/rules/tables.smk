@@ -1,18 +1,19 @@
 # What the user reads: tables and figures of all searches of the run.
 #
 # REQUIRED INPUTS  search/<search>/complete-<iterations>, partition/, endpoints/
-# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,selection}, figures/*.svg
+# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection}, figures/*.svg
 
-TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "selection"]
+TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "searches", "curves", "selection"]
 TABLES = expand(
     f"{RUN}/tables/{{name}}",
     name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
 )
-FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=["partition", "objectives", "progress", "weights"])
+FIGURE_NAMES = ["partition", "objectives", "progress", "searches", "weights"]
+FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)
 
 
 rule tables:
-    """Observations, fronts, hypervolume and the models chosen for each preference (section 3.4)."""
+    """Observations, fronts, hypervolume, searches and the models chosen for each preference (section 3.4)."""
     input:
         completed,
         blocks=f"{RUN}/partition/blocks.json",
@@ -28,7 +29,7 @@ rule tables:
 
 
 rule figures:
-    """Partition, objective space, progress and weights along the front."""
+    """Partition, objective space, progress, searches side by side, and weights along the front."""
     input:
         TABLES,
         blocks=f"{RUN}/partition/blocks.json",

@@ -1,10 +1,10 @@
-"""Partition, objective space, progress and weights along the front."""
+"""Partition, objective space, progress, the searches side by side, and weights along the front."""
 
 import pandas as pd
 from bambo.config import load
 from bambo.jobs import job
 from bambo.partition import WEIGHTS, blocks, layer_means
-from bambo.report import figures, tables
+from bambo.report import figures, searches, tables
 from bambo.report.style import save
 
 with job(snakemake.log[0]):
@@ -22,6 +22,7 @@ with job(snakemake.log[0]):
         "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
         "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
         "progress": figures.figure_progress(observations, hypervolume),
+        "searches": searches.figure(tables.read(run, "searches"), tables.read(run, "curves")),
         "weights": figures.figure_weights(observations, pareto, config.selection.front),
     }
     for name, figure in drawn.items():

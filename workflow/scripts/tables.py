@@ -1,17 +1,17 @@
-"""Observations, fronts, hypervolume and selection."""
+"""Observations, fronts, hypervolume, the searches side by side, and selection."""
 
 from bambo.config import iterations, load, search_settings
 from bambo.files import read_json
 from bambo.jobs import job
-from bambo.report import fronts, tables
+from bambo.report import fronts, searches, tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
     folder = config.folder / "tables"
-    searches = read_json(snakemake.input.blocks)["searches"]
+    blocks = read_json(snakemake.input.blocks)["searches"]
     run = tables.read_run(
         config.folder,
-        {name: search["variables"] for name, search in searches.items()},
+        {name: search["variables"] for name, search in blocks.items()},
         limits=list(config.selection.limits),
         prices=config.evaluation.prices.model_dump(),
     )
@@ -27,6 +27,9 @@ with job(snakemake.log[0]):
     )
     hypervolume = fronts.hypervolume(observations, config.reference_point)
     comparison = fronts.comparison(observations, pareto, hypervolume, settings, config.left_out)
+    presets = {name: search.preset for name, search in config.searches.items()}
+    side_by_side = searches.table(run, observations, pareto, settings, presets, config.reference_point)
+    curves = searches.curves(run, observations, settings, config.reference_point)
     selection = fronts.selection(
         observations,
         pareto,
@@ -41,4 +44,6 @@ with job(snakemake.log[0]):
     tables.write(folder / "pareto", pareto)
     tables.write(folder / "hypervolume", hypervolume)
     tables.write(folder / "comparison", comparison)
+    tables.write(folder / "searches", side_by_side)
+    tables.write(folder / "curves", curves)
     tables.write(folder / "selection", selection)

@@ -40,6 +40,8 @@ _TEXT = [
     "warning",
     "method",
     "granularity",
+    "statistic",
+    "start_from",
 ]  # empty where there is nothing to say
 
 
@@ -333,5 +335,6 @@ def read(run_dir: Path, name: str) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=dict.fromkeys(["candidate", *_TEXT], str))
     for column in frame.columns.intersection(_TEXT):
         frame[column] = frame[column].fillna("")
-    counts = frame.columns.intersection(["iteration", "evaluations"])
+    # Means over searches are no counts.
+    counts = frame.columns.intersection([] if "statistic" in frame else ["iteration", "evaluations"])
     return frame.astype(dict.fromkeys(counts, "Int64"))
