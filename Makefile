@@ -74,6 +74,9 @@ bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one conf
 bench-search: setup  ## all searches on simulated landscapes, most telling runs first; days of CPU time, goes on where it was
 	$(BIN)/python benchmarks/search_quality.py
 
+bench-async: setup  ## asynchronous against synchronous, simulated evaluations that take a minute or so: half an hour
+	$(BIN)/python benchmarks/async_schedule.py
+
 bench-engines: setup  ## start, speed and replacement of weights of each engine, on random models
 	$(BIN)/python benchmarks/engines.py --layers 4
 

@@ -51,17 +51,24 @@ class Usage:
 class Workflow:
     """Snakemake in a folder of its own, on the repository's Snakefile and one config."""
 
-    def __init__(self, folder: Path, searches: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        searches: dict[str, Any],
+        cores: int = CORES,
+        simulated: dict[str, float] | None = None,
+    ) -> None:
+        """simulated: how long evaluations take, if they take time; cores: to hand out, however many there are."""
         config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
         for source in config["sources"].values():
             source["model"] = str(ROOT / source["model"])
         for task in config["evaluation"]["tasks"].values():
             task["data"] = str(ROOT / task["data"])
-        config["evaluation"] |= {"engine": "simulated", "device": "cpu"}
+        config["evaluation"] |= {"engine": "simulated", "device": "cpu", "simulated": simulated}
         config |= {"run": "scale", "searches": searches}
         folder.mkdir()
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        self.folder, self.results = folder, folder / "results" / "scale"
+        self.folder, self.results, self.cores = folder, folder / "results" / "scale", cores
 
     def proposal(self, search: str, iteration: int) -> Path:
         return self.results / "search" / search / "proposals" / f"t{iteration:03d}.json"
@@ -70,7 +77,7 @@ class Workflow:
         """Run Snakemake to its end, or kill it and its jobs some seconds after a file is there."""
         log = self.folder / "snakemake.log"
         command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--configfile", "config.yaml", "--cores", str(CORES)]
+        command += ["--configfile", "config.yaml", "--cores", str(self.cores)]
         usage, start = Usage(), time.perf_counter()
         with open(log, "w") as output:
             process = subprocess.Popen(
