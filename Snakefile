@@ -74,7 +74,7 @@ rule all:
 onstart:
     with plain_errors():
         notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]
-        notes += slot_notes(CONFIG, PLACES.count)
+        notes += [*slot_notes(CONFIG, PLACES.count), *dimension_notes(CONFIG)]
         start.check_environment(CONFIG, conda_in_use())
         start.begin(CONFIG, config, PLACES.count, notes)
 

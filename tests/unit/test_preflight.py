@@ -11,7 +11,7 @@ from bambo.config import load
 from bambo.disk import Space
 from bambo.errors import BadInput
 from bambo.evaluation import check_tasks
-from bambo.preflight import Places, check, check_objectives, parallel_evaluations
+from bambo.preflight import Places, check, check_objectives, dimension_notes, parallel_evaluations
 from demo_config import ROOT, demo
 from snakemake.resources import Resource
 
@@ -214,3 +214,44 @@ def test_an_adapter_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = {"model": "resources/models/thinking", "adapter": "resources/none"}
     with pytest.raises(BadInput, match=r"sources\.thinking\.adapter: found no resources/none in"):
         check(load(demo(sources__thinking=adapted)), 1)
+
+
+@pytest.mark.parametrize(
+    ("search", "text"),
+    [
+        (
+            {"granularity": "layer", "iterations": 7},
+            "36 evaluations of 14 variables, 2.6 each, where 3 are few",
+        ),
+        ({"granularity": "module"}, "48 evaluations of 26 variables, 1.8 each"),
+        ({"granularity": "layer", "iterations": 9}, None),
+        ({"iterations": 2}, "16 evaluations of 8 variables, 2.0 each"),
+        ({"granularity": "module", "iterations": 1, "optimiser": "sobol"}, None),
+        ({"granularity": "module", "start_from": "coarse"}, None),
+        ({"preset": "model-grid", "weights": 2}, None),
+        (
+            {"method": "ties", "density": {"min": 0.2, "max": 0.5}, "iterations": 9},
+            "44 evaluations of 16 variables",
+        ),
+    ],
+)
+def test_few_evaluations_for_many_variables(
+    search: dict[str, Any], text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    base = {"model": "resources/models/base"}
+    config = load(
+        demo(
+            base=base, searches={"coarse": {"iterations": 20}, "own": search | {"without_base": "leave-out"}}
+        )
+    )
+    notes = [note for note in dimension_notes(config) if note.startswith("searches.own: ")]
+    if text is None:
+        assert notes == []
+    else:
+        assert text in notes[0]
+
+
+def test_the_shipped_configs_have_evaluations_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert dimension_notes(load(demo())) == []

@@ -1,12 +1,12 @@
 """What can be known before any job runs: what is wrong, and how many evaluations can run at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .candidate import devices
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import EMBEDDINGS, HEAD, Checkpoint, groups, modules, open_checkpoint
 from .compatibility import check_compatible
 from .config import (
     Config,
@@ -25,9 +25,15 @@ from .errors import BadInput
 from .evaluation import check_tasks
 from .evaluation.metrics import harness_metrics
 from .files import read_json
+from .methods import PARAMETERS
 from .objectives import METRICS, check_metric
-from .search.stopping import slots
+from .search.stopping import planned_evaluations, slots
 from .templates import check_templates
+
+# Evaluations a variable below which a user is told. On simulated landscapes with the noise of 30 and 198 questions, 88
+# evaluations of 38 variables (2.3 each) came to .81 of the best hypervolume known, an equal grid of single weights to
+# .82; 88 of 8 variables to .94, the grid to .89.
+LEAST_PER_VARIABLE = 3
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,44 @@ def slot_notes(config: Config, parallel: int) -> list[str]:
             text = f"{slots(settings)} slots, but {parallel} evaluations at a time: the others wait in line"
             notes.append(f"searches.{name}: {text}, and proposals know less than they could; lower slots")
     return notes
+
+
+def dimension_notes(config: Config) -> list[str]:
+    """Searches that evaluate little for their number of variables, before any is folded into its neighbour.
+
+    What they start from counts: they know it, too. Nothing is said where no source is in a local folder yet.
+    """
+    local = [source for source in config.sources.values() if not is_hub_id(source.model)]
+    if not local:
+        return []
+    members = groups(open_checkpoint(local[0].model))
+    notes = []
+    for name in config.searches:
+        settings = search_settings(config, name)
+        count = _variables(members, settings, len(config.sources))
+        evaluations, coarser = planned_evaluations(settings), settings["start_from"]
+        while coarser is not None:
+            further = search_settings(config, coarser)
+            evaluations, coarser = evaluations + planned_evaluations(further), further["start_from"]
+        if settings["optimiser"] == "bayesian" and count > 1 and evaluations < LEAST_PER_VARIABLE * count:
+            notes.append(
+                f"searches.{name}: {evaluations} evaluations of {count} variables, {evaluations / count:.1f} each, "
+                f"where {LEAST_PER_VARIABLE} are few: simulated searches then did no better than a grid of single "
+                "weights; raise iterations, or search blocks, or start_from them"
+            )
+    return notes
+
+
+def _variables(members: Mapping[str, Sequence[str]], settings: Mapping[str, Any], sources: int) -> int:
+    """How many variables a search has at most; members: tensors of each group of the models."""
+    ends = len({EMBEDDINGS, HEAD} & members.keys())
+    parts = {
+        "model": 1,
+        "layer": len(members),
+        "module": sum(len(modules(group, names)) for group, names in members.items()),
+    }.get(settings["strategy"], (settings["n_blocks"] or 0) + ends)
+    searched = [name for name in PARAMETERS if isinstance(settings.get(name), Mapping)]
+    return parts * (sources - 1 + len(searched))
 
 
 def template_notes(config: Config, found: Mapping[str, Path] | None = None) -> list[str]:

@@ -34,7 +34,7 @@ MODELS += [f"{RUN}/base.json"] if bambo.config.needs_base(CONFIG) else []
 
 if workflow.is_main_process:
     from bambo import start
-    from bambo.preflight import check, parallel_evaluations, slot_notes, template_notes
+    from bambo.preflight import check, dimension_notes, parallel_evaluations, slot_notes, template_notes
 
     with plain_errors():
         LIMITS = workflow.resource_settings
