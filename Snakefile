@@ -6,6 +6,7 @@
 #   benchmarks/<name>.json, <name>/  the questions of a benchmark of the hub                  benchmarks.smk
 #   partition/differences.parquet    how much every layer differs (Eq. 4)                     partition.smk
 #   partition/blocks.json            the variables of every search
+#   importance/importance.csv        how much every layer may matter, where a search asks     importance.smk
 #   endpoints/candidates.json        the pure sources: the ends of every objective           endpoints.smk
 #   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
 #   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
@@ -37,6 +38,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/partition.smk"
+include: "workflow/rules/importance.smk"
 include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
@@ -50,6 +52,7 @@ localrules:
     all,
     benchmark,
     variables,
+    importance,
     blocks,
     endpoints,
     normalisation,
@@ -71,6 +74,7 @@ rule all:
         FIGURES,
 
 
+        IMPORTANCE,
 onstart:
     with plain_errors():
         notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]

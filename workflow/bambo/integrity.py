@@ -27,7 +27,7 @@ PLAIN = [
     "search/*/variables.json",
     "smoke/candidates.json",
 ]
-TABLES = ["partition/differences.parquet", "tables/*.parquet"]
+TABLES = ["partition/differences.parquet", "importance/*.parquet", "tables/*.parquet"]
 # What a reader raises where somebody else wrote; damage can turn any value into another one.
 UNREADABLE = (BadInput, ValueError, TypeError, KeyError, AttributeError)
 UNKNOWN = ["snakemake", "..."]  # a start's command that run.json does not tell

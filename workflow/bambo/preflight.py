@@ -12,6 +12,7 @@ from .config import (
     Config,
     check_blocks,
     check_paths,
+    check_prompts,
     check_unchanged,
     check_writable,
     deciding,
@@ -90,6 +91,7 @@ def check(config: Config, parallel: int) -> Space | None:
     template_notes(config)
     check_tasks({name: task.model_dump() for name, task in config.evaluation.tasks.items()})
     check_objectives(config)
+    check_prompts(config)
     folder = config.folder
     check_writable(folder)
     _check_unchanged(config, folder)

@@ -8,10 +8,9 @@ the rest, w_2 = x_2 (1 - x_1), ..., and the last one what is left (stick-breakin
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from .checkpoint import EMBEDDINGS, HEAD, modules, without_module
@@ -20,6 +19,9 @@ from .partition import blocks, layer_means
 from .recipe import DECIMALS
 from .run import Merge, simplest
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # A variable below this share of the difference norm is noise to the surrogate rather than a dimension.
 LEAST_SHARE = 0.001
 
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def parts(
-    differences: pd.DataFrame, n_blocks: int, strategy: str = "hybrid", norm: int = 2, fold: bool = True
+    differences: "pd.DataFrame", n_blocks: int, strategy: str = "hybrid", norm: int = 2, fold: bool = True
 ) -> list[dict[str, Any]]:
     """Parts of the model that a search tells apart: embeddings, the blocks by depth, head; one for strategy `model`.
 
@@ -40,7 +42,7 @@ def parts(
     Raises BadInput for identical sources, more blocks than layers or an unknown strategy.
     """
     if strategy == "module":
-        differences = _apart(differences)
+        differences = by_module(differences)
     layers = [group for group in differences["group"].unique() if group not in (EMBEDDINGS, HEAD)]
     each = strategy in ("module", "layer")
     partition = blocks(layer_means(differences, norm), n_blocks, "layer" if each else strategy)
@@ -59,12 +61,14 @@ def parts(
     return _fold(found, differences, fold)
 
 
-def _apart(differences: pd.DataFrame) -> pd.DataFrame:
+def by_module(differences: "pd.DataFrame") -> "pd.DataFrame":
     """The differences with modules as groups, where layers have both; tensors in the order of the modules."""
     owners: dict[str, str] = {}
     for group, tensors in differences.groupby("group", sort=False)["tensor"]:
         for module, names in modules(str(group), list(tensors)).items():
             owners |= dict.fromkeys(names, module)
+    import pandas as pd  # here, not above: proposals can do without
+
     order = pd.Categorical(differences["tensor"], list(owners))
     return differences.assign(group=differences["tensor"].map(owners)).iloc[order.argsort()]
 
@@ -76,7 +80,7 @@ def _block_name(block: range, layers: Sequence[str]) -> str:
     return layers[block[0]].replace("layers.", "layer ").replace(".", " ")
 
 
-def _part(name: str, groups: list[str], differences: pd.DataFrame) -> dict[str, Any]:
+def _part(name: str, groups: list[str], differences: "pd.DataFrame") -> dict[str, Any]:
     members = differences[differences["group"].isin(groups)]
     difference = math.sqrt((members["l2"] ** 2).sum())
     return {
@@ -89,7 +93,7 @@ def _part(name: str, groups: list[str], differences: pd.DataFrame) -> dict[str, 
     }
 
 
-def _fold(found: list[dict[str, Any]], differences: pd.DataFrame, fold: bool) -> list[dict[str, Any]]:
+def _fold(found: list[dict[str, Any]], differences: "pd.DataFrame", fold: bool) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     for part in found:
         small = part["share"] < LEAST_SHARE

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import __version__
 from .candidate.lease import Held, hold, holder
-from .config import Config, base_notes
+from .config import Config, base_notes, importance_notes
 from .disk import Space
 from .errors import BadInput
 from .evaluation.loading import check_installed
@@ -72,6 +72,7 @@ def notes(config: Config, gpus: int | None, space: Space | None) -> list[str]:
     if space is not None:
         said.append(str(space))
     said += base_notes(config).values()
+    said += importance_notes(config)
     said += [f"searches.{name}: left out: {reason}" for name, reason in config.left_out.items()]
     return said
 

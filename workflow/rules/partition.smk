@@ -1,6 +1,6 @@
 # Layer differences and the blocks that share one merging weight (Eq. 4-6, Algorithm 1).
 #
-# REQUIRED INPUTS  sources/<name>.json
+# REQUIRED INPUTS  sources/<name>.json, importance/importance.csv where a search asks for it
 # OUTPUTS          partition/differences.parquet   one row a tensor: group, parameters, L1, L2
 #                  partition/blocks.json           the variables of every search
 
@@ -28,7 +28,10 @@ rule differences:
 rule variables:
     """Group the tensors into the variables of one search; a file a search, so that a new search disturbs no other."""
     input:
-        f"{RUN}/partition/differences.parquet",
+        differences=f"{RUN}/partition/differences.parquet",
+        importance=lambda wildcards: (
+            f"{RUN}/importance/importance.csv" if wildcards.search in bambo.config.asking(CONFIG) else []
+        ),
     output:
         f"{RUN}/search/{{search}}/variables.json",
     log:

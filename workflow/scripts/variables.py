@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from bambo.config import base_notes, deciding, load, search_settings
 from bambo.files import write_json
+from bambo.importance import of_groups, of_parts
 from bambo.jobs import job
 from bambo.space import parts, variables
 
@@ -16,12 +17,17 @@ with job(snakemake.log[0]):
     if search in (notes := base_notes(config)):
         logging.warning(notes[search])
     found = parts(
-        pd.read_parquet(snakemake.input[0]),
+        pd.read_parquet(snakemake.input.differences),
         n_blocks=settings["n_blocks"],
         strategy=settings["strategy"],
         norm=config.blocks.norm,
         fold=settings["fold"],
     )
+    if snakemake.input.importance:  # asked for by this search
+        table = pd.read_csv(snakemake.input.importance)
+        values = of_parts([part["groups"] for part in found], of_groups(table, settings["granularity"]))
+        if values is not None:
+            found = [{**part, "importance": value} for part, value in zip(found, values, strict=True)]
     record = {
         "strategy": settings["strategy"],
         "n_blocks": settings["n_blocks"],

@@ -17,6 +17,7 @@ from .identity import (
     search_tables,
     settings_hash,
 )
+from .importance import asking, check_prompts, compares_activations, granularities, importance_notes
 from .loading import load
 from .methods import base_notes
 from .models import Config
@@ -24,16 +25,21 @@ from .surroundings import check_blocks, check_paths, check_writable, is_hub_id, 
 
 __all__ = [
     "Config",
+    "asking",
     "base_notes",
     "changed_keys",
     "check_blocks",
     "check_paths",
+    "check_prompts",
     "check_unchanged",
     "check_writable",
+    "compares_activations",
     "deciding",
     "evaluation_identity",
+    "granularities",
     "hub_benchmarks",
     "hub_data",
+    "importance_notes",
     "is_hub_id",
     "iterations",
     "load",

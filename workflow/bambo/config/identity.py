@@ -12,6 +12,7 @@ from ..objectives import depends_on_device
 from ..search.presets import NEUTRAL
 from ..search.stopping import budget
 from .errors import one_line, shown
+from .importance import asking, importance_identity
 from .methods import grid_weights
 from .models import IDENTITY, Config, Evaluation, Source, Span
 
@@ -167,6 +168,8 @@ def deciding(config: Config, search: str) -> dict[str, Any]:
         tables["evaluation"] = measuring
     if config.base is not None and config.searches[search].depends_on_base:
         tables["base"] = config.base.model_dump()
+    if search in asking(config):
+        tables["importance"] = importance_identity(config)
     if METHODS[settings["method"]].random:
         tables["merge"] = {"seed": config.merge.seed}
     return run_settings(config) | {"objectives": list(config.objectives)} | _flat(tables)
