@@ -37,8 +37,8 @@ if not workflow.configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/benchmarks.smk"
-include: "workflow/rules/partition.smk"
 include: "workflow/rules/importance.smk"
+include: "workflow/rules/partition.smk"
 include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
@@ -51,8 +51,8 @@ include: "workflow/rules/smoke.smk"
 localrules:
     all,
     benchmark,
-    variables,
     importance,
+    variables,
     blocks,
     endpoints,
     normalisation,
@@ -72,9 +72,9 @@ rule all:
     input:
         TABLES,
         FIGURES,
-
-
         IMPORTANCE,
+
+
 onstart:
     with plain_errors():
         notes = [*start.notes(CONFIG, PLACES.gpus, SPACE), *template_notes(CONFIG)]

@@ -10,8 +10,8 @@ from ..objectives import METRICS
 from ..search.stopping import planned_evaluations
 from .errors import Location, Problem, bad_input, found, nearest, schema_problems
 from .identity import search_settings
-from .methods import check_method, grid_weights, weightless
 from .importance import coverage_problems, importance_problems
+from .methods import check_method, grid_weights, weightless
 from .models import Config, Objective, Search
 
 # Names that the tables use themselves, beside those of metrics: columns beside objectives, rows beside searches.
@@ -41,11 +41,11 @@ def load(given: Any) -> Config:
         *_device(config),
         *_engine(config),
         *_merge(config),
+        *importance_problems(config),
         *_slots(config),
     ]
     kept = {}
     for name, search in config.searches.items():
-        *importance_problems(config),
         problems += _search(name, search, set(given["searches"][name]), config)
         reason = weightless(config, search)
         if reason is None:
@@ -233,6 +233,7 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
         *_initial(search, given, sources),
         *_schedule(search, given),
         *_budget(search),
+        *coverage_problems(search, len(config.objectives)),
     ]:
         yield (*place, key), text
     for i, text in _weights(search, sources):
@@ -257,7 +258,6 @@ def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[st
             text = f"found {search.weights}, expected a list of lists, each of {sources} weights with sum 1"
             yield "weights", f"{text}; write them out"
         if search.granularity != "model":
-        *coverage_problems(search, len(config.objectives)),
             text = f"found grid with granularity: {search.granularity}, expected granularity: model"
             yield "initial", f"{text}, since a grid has the same weights for the whole model"
         if "n_initial" in given:
