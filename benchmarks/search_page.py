@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from bambo.files import atomic, write_text
+from bambo.files import write_text
 from bambo.report import style
 from search_figures import figure_curves, figure_differences
 from search_problems import LAYERWISE
@@ -91,7 +91,7 @@ SPACES = {
 
 
 def write(records: Mapping[Cell, Mapping[str, Any]]) -> str:
-    """Write the page, its figures and its data; returns the page."""
+    """Write the page, and its figures; returns the page."""
     reported = {cell: record for cell, record in records.items() if cell.seed >= 100}
     rows = frame(reported)
     trials = frame({cell: record for cell, record in records.items() if cell.seed < 100})
@@ -101,11 +101,6 @@ def write(records: Mapping[Cell, Mapping[str, Any]]) -> str:
     write_text(DOCS / "search-benchmark.md", text)
     style.save(figure_curves(rows), DOCS / "figures" / "search-evaluations.svg")
     style.save(figure_differences(rows), DOCS / "figures" / "search-differences.svg")
-    with atomic(DOCS / "search-benchmark.csv") as temporary:
-        columns = ["observed", "posterior", "claimed", "hours"]
-        shown = pd.concat([rows, trials])[lambda table: table["n"].isin(BUDGETS)]
-        shown[columns] = shown[columns].round(4)
-        shown.to_csv(temporary, index=False)
     return text
 
 

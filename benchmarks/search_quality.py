@@ -5,7 +5,8 @@
 The whole benchmark takes days of CPU time; the most telling runs come first, and started again it goes on where it was.
 Runs are appended to results/benchmarks/search/runs.jsonl, one record a run, keyed by its parameters and by a hash of
 the settings that decide its proposals: rows of other settings are left out. A change of an optimiser's code does not
-show in that hash: delete its rows. Seeds 0-15 are for choosing defaults (--tune), 100-115 for reporting.
+show in that hash: delete its rows, there and in docs/search-benchmark.jsonl, a copy of what the page shows.
+Seeds 0-15 are for choosing defaults (--tune), 100-115 for reporting.
 Writes docs/search-benchmark.md with its figures; --report does that alone.
 """
 
@@ -18,56 +19,62 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
 os.environ.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0", OPENBLAS_NUM_THREADS="1")
 
 import search_page
+from bambo.files import write_text
 from bambo.search.presets import PRESETS
 from search_problems import FUNCTIONS
 from search_runs import Cell, run
 
 RUNS = Path("results/benchmarks/search/runs.jsonl")
+PUBLISHED = Path("docs/search-benchmark.jsonl")  # those of the page, so that any clone goes on from them
 TUNED, REPORTED = 0, 100  # first seeds
 # Of each space the searches that differ there: `layer-wise` is `bambo-robust` in the space of layers.
 SHARED = (
-    "bambo",
-    "ap-bmm",
-    "model-grid",
-    "nsga2",
-    "cma-es",
-    "motpe",
-    "moead",
-    "momm",
-    "map",
-    "mm-mo",
-    "qnehvi",
-    "sobol",
+    *("model-grid", "sobol", "nsga2", "moead", "cma-es", "motpe", "map", "mm-mo"),
+    *("qnehvi", "ap-bmm", "momm", "bambo"),
 )
-SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", "ap-bmm-published", *SHARED)}
+SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", *SHARED, "ap-bmm-published")}
 WIDE = {8: ("bambo-robust", "bambo"), 38: ("layer-wise", "ap-bmm", "qnehvi")}  # at 16 workers, too
 BLOCKS = (4, 6, 8, 12, 16)
 STRATEGIES = ("hybrid", "variance", "balance", "uniform")
 # What was tried for defaults, in the space of layers.
-TRIALS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
-    ("ap-bmm", ()),
-    ("ap-bmm", (("gap_reward", 0.0), ("proximity_penalty", 0.0))),
-    ("ap-bmm", (("gap_reward", 0.0),)),
-    ("ap-bmm", (("proximity_penalty", 0.0),)),
-    ("ap-bmm", (("lengthscale_prior", "dimension-scaled"),)),
-    ("ap-bmm", (("mean_input", True),)),
-    ("ap-bmm", (("gap_reward", 0.0), ("proximity_penalty", 0.0), ("mean_input", True))),
-    ("layer-wise", ()),
-    ("layer-wise", (("mean_input", True),)),
+_NO_RERANKING = (("gap_reward", 0.0), ("proximity_penalty", 0.0))
+_NO_PRIOR = (("lengthscale_prior", "dimension-scaled"),)
+TRIALS = (
+    Cell("ap-bmm", 38, 0),
+    Cell("ap-bmm", 38, 0, changes=_NO_RERANKING),
+    Cell("ap-bmm", 38, 0, changes=_NO_PRIOR),
+    Cell("ap-bmm", 38, 0, changes=(*_NO_PRIOR, *_NO_RERANKING)),
+    Cell("ap-bmm", 38, 0, constants=(("STRENGTH", 0.5),)),
+    Cell("ap-bmm", 38, 0, constants=(("STRENGTH", 2.0),)),
+    Cell("ap-bmm", 38, 0, constants=(("SCALE", 0.7),)),
+    Cell("ap-bmm", 38, 0, changes=(("mean_input", True),)),
+    Cell("layer-wise", 38, 0),
+    Cell("layer-wise", 38, 0, changes=(("mean_input", True),)),
+    Cell("bambo-robust", 8, 0),
+    Cell("bambo-robust", 8, 0, changes=(("mean_input", True),)),
 )
 
 
 def groups(tune: bool) -> dict[str, list[Cell]]:
     """Cells by their question, all of the seed 0, to be run with others."""
     if tune:
-        return {"tune": [Cell(preset, 38, 0, changes=changes) for preset, changes in TRIALS]}
-    main = [Cell(preset, dimension, 0) for dimension, presets in SEARCHES.items() for preset in presets]
+        return {"tune": list(TRIALS)}
+    names = dict.fromkeys(
+        preset for presets in zip_longest(*SEARCHES.values()) for preset in presets if preset
+    )
+    main = [
+        Cell(preset, dimension, 0)
+        for preset in names
+        for dimension, presets in SEARCHES.items()
+        if preset in presets
+    ]
     ablation = [Cell("bambo-robust", blocks + 2, 0) for blocks in BLOCKS]
     ablation += [Cell("bambo-robust", 8, 0, strategy=strategy) for strategy in STRATEGIES]
     wide = [
@@ -117,9 +124,9 @@ def plan(seeds: int, presets: Iterable[str], names: Iterable[str], tune: bool) -
 
 
 def read_runs() -> list[dict[str, Any]]:
-    """Records of finished runs; a line that was cut short is left out."""
+    """Records of finished runs, published and own; a line that was cut short is left out."""
     found = []
-    for line in RUNS.read_text().splitlines() if RUNS.exists() else []:
+    for line in "\n".join(path.read_text() for path in (PUBLISHED, RUNS) if path.exists()).splitlines():
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
@@ -129,8 +136,8 @@ def read_runs() -> list[dict[str, Any]]:
 
 def cell_of(record: dict[str, Any]) -> Cell:
     names = {name: record[name] for name in Cell.__dataclass_fields__ if name in record}
-    changes = tuple((key, value) for key, value in record.get("changes", ()))
-    return Cell(**{**names, "changes": changes})
+    pairs = {name: tuple(map(tuple, record.get(name, ()))) for name in ("changes", "constants")}
+    return Cell(**{**names, **pairs})
 
 
 def current(records: Iterable[dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
@@ -196,9 +203,10 @@ def _end_line(file: IO[str]) -> None:
 
 def line(record: dict[str, Any]) -> str:
     last = record["looks"][-1]
+    changes = " ".join(f"{name}={value}" for name, value in [*record["changes"], *record["constants"]])
     return (
         f"{record['problem']} D={record['dimension']} noise={record['noise']} {record['preset']} "
-        f"{record['changes'] or ''} seed={record['seed']} n={last['n']} workers={record['workers']}: simulated "
+        f"{changes} seed={record['seed']} n={last['n']} workers={record['workers']}: simulated "
         f"hypervolume {last['observed']:.3f} observed, {last['posterior']:.3f} posterior"
     )
 
@@ -216,7 +224,10 @@ def main() -> None:
     if not given.report:
         cells = plan(given.seeds, given.presets, given.groups, given.tune)
         work(cells, given.jobs, time.time() + 3600 * given.hours)
-    print(search_page.write(current(read_runs())))
+    records = current(read_runs())
+    print(search_page.write(records))
+    lines = [json.dumps(records[cell]) for cell in sorted(records, key=lambda cell: json.dumps(vars(cell)))]
+    write_text(PUBLISHED, "".join(f"{each}\n" for each in lines))
 
 
 if __name__ == "__main__":

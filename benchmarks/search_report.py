@@ -53,8 +53,8 @@ def frame(records: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
     best = best_known(records)
     found = []
     for cell, record in records.items():
-        fields = {key: value for key, value in vars(cell).items() if key != "changes"}
-        fields["changes"] = ", ".join(f"{key}: {value}" for key, value in cell.changes)
+        fields = {key: value for key, value in vars(cell).items() if key not in ("changes", "constants")}
+        fields["changes"] = ", ".join(f"{key}: {value}" for key, value in [*cell.changes, *cell.constants])
         costs = {key: record[key] for key in ("cpu_per_proposal", "utilisation")}
         for look in record["looks"]:
             # The first part of a finer grid is no whole grid; that of any other search is what a shorter one returns.

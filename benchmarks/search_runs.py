@@ -5,13 +5,15 @@ but for CPU seconds, and for a search's last digits on another machine."""
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 from bambo.config import settings_hash
-from bambo.pareto import hypervolume, non_dominated
+from bambo.pareto import hypervolume
 from bambo.search import Search
 from bambo.search.presets import NEUTRAL
 from landscape import REFERENCE, VERSION, Array
@@ -19,7 +21,7 @@ from search_problems import LANDSCAPE, Simulated, problem
 
 # Cheaper than the presets' own 128 samples, 10 restarts and 512 raw points; the report shows how little that costs.
 CHEAP = {"mc_samples": 64, "restarts": 4, "raw_samples": 128}
-EVERY = 8  # evaluations from one look at the returned sets to the next
+LOOKS = (16, 24, 32, 48, 64, 88)  # evaluations after which the returned sets are looked at: each takes a fit
 # What decides no proposal here: the schedule's budget is the cell's.
 IDLE = ("iterations", "batch_size", "evaluations", "slots", "stop", "seed", "weights", "fold")
 
@@ -38,6 +40,7 @@ class Cell:
     strategy: str = "hybrid"
     full: bool = False
     changes: tuple[tuple[str, Any], ...] = ()  # of the preset's settings
+    constants: tuple[tuple[str, float], ...] = ()  # of the surrogate, which no setting sets
 
     def search(self, importance: Array | None) -> Search:
         changes = dict(self.changes) | ({} if self.full else CHEAP)
@@ -84,25 +87,30 @@ class Finished(NamedTuple):
 def run(cell: Cell) -> dict[str, Any]:
     """The record of a run: what it returned after every few evaluations, and what it cost; JSON-able."""
     import torch
+    from bambo.search import surrogate
 
     torch.set_num_threads(1)
+    with ExitStack() as stack:
+        for name, value in cell.constants:
+            stack.enter_context(patch.object(surrogate, name, value))
+        return _record(cell)
+
+
+def _record(cell: Cell) -> dict[str, Any]:
     task = problem(cell.problem, cell.dimension, cell.seed, cell.noise, cell.strategy)
     clock = Clock(task, cell)
     looks: list[dict[str, float]] = []
     truth: list[Array] = []
-    curve: list[float] = []
     for n, finished in enumerate(clock.evaluations(), start=1):
         clock.search.tell(finished.x[None], finished.y[None], finished.told[None])
         truth.append(task.true(finished.x[None])[0])
-        observed = non_dominated(clock.search.Y)
-        curve.append(_value(task, np.array(truth)[observed]))
-        if n % EVERY == 0 or n == cell.budget:
-            rows = clock.search.best().posterior
+        if n in LOOKS or n == cell.budget:
+            observed, chosen = clock.search.best()
             looks.append(
                 {
                     "n": n,
-                    "observed": curve[-1],
-                    "posterior": _value(task, np.array(truth)[rows]),
+                    "observed": _value(task, np.array(truth)[observed]),
+                    "posterior": _value(task, np.array(truth)[chosen]),
                     "claimed": _value(task, clock.search.Y[observed]),
                     "clock": round(finished.clock, 1),
                 }
@@ -111,7 +119,6 @@ def run(cell: Cell) -> dict[str, Any]:
         **asdict(cell),
         "version": cell.version(),
         "looks": looks,
-        "curve": [round(value, 5) for value in curve],
         "cpu_per_proposal": round(clock.cpu / max(clock.proposed, 1), 4),
         "utilisation": round(clock.busy / (cell.workers * looks[-1]["clock"]), 4),
         "tokens": round(clock.tokens),
