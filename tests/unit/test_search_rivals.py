@@ -291,10 +291,11 @@ def test_ridge_strength_has_the_smallest_leave_one_out_error() -> None:
             beta, mean, centre = fit(np.delete(np.arange(12), row), ridge)
             left_out.append(y[row] - mean - (terms[row] - centre) @ beta)
         errors.append(np.square(left_out).sum())
-    centred = terms - terms.mean(axis=0)
-    U, s, V = np.linalg.svd(centred, full_matrices=False)
-    ours = V.T @ map._ridge(U, s, U.T @ (y - y.mean()), y - y.mean())
+    U, s, V = np.linalg.svd(terms - terms.mean(axis=0), full_matrices=False)
+    centred = y - y.mean()
+    np.testing.assert_allclose(map.errors(U, s, centred), errors)
     best = map.RIDGES[int(np.argmin(errors))] * 12
+    ours = V.T @ map._ridge(U, s, centred)
     np.testing.assert_allclose(ours, fit(np.arange(12), best)[0], rtol=1e-6)
 
 
@@ -364,3 +365,16 @@ def test_the_batch_of_momm_is_of_the_best_of_its_pool() -> None:
         function = acquisition.build(model, known.X, known.Y, chosen("momm"), 1, CORNER)
         values = function(surrogate.tensor(sobol(3, 64, seed=5))[:, None, :]).numpy()
     assert min(info["acquisition_value"]) > np.quantile(values, 0.9)
+
+
+@pytest.mark.parametrize("optimiser", ["sobol", "mm-mo", "momm"])
+def test_proposals_keep_to_the_bounds(optimiser: str) -> None:
+    bounds = np.array([[0.2, 0.0, 0.5], [0.4, 1.0, 0.5]])
+    batch = asked(optimiser, study(bounds=bounds), 2)
+    assert ((batch >= bounds[0]) & (batch <= bounds[1])).all()
+
+
+def test_sobol_weights_of_three_sources_are_uniform_on_the_simplex() -> None:
+    known = study(2, 4, spread=lambda U: np.column_stack([1 - (1 - U[:, 0]) ** 0.5, U[:, 1]]))
+    x, y = asked("sobol", known, 512).T
+    np.testing.assert_allclose([x.mean(), (y * (1 - x)).mean()], 1 / 3, atol=0.01)

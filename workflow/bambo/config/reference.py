@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..files import write_text
 from ..search.presets import PRESETS
+from .models import DEFAULT_PRESET
 from .schema import Row, config_schema, expectation, resolved, rows
 
 INTRODUCTION = """\
@@ -108,11 +109,15 @@ def _default(row: Row) -> str:
 
 
 def _preset_table() -> str:
-    lines = [f"| setting | {' | '.join(PRESETS)} |", f"|---|{'---|' * len(PRESETS)}"]
-    for setting in next(iter(PRESETS.values())):
-        lines.append(
-            f"| `{setting}` | {' | '.join(_value(preset[setting]) for preset in PRESETS.values())} |"
-        )
+    default = PRESETS[DEFAULT_PRESET]
+    lines = [f"| setting | `{DEFAULT_PRESET}` |", "|---|---|"]
+    lines += [f"| `{setting}` | {_value(value)} |" for setting, value in default.items()]
+    lines += ["", "The others differ from it in these; docs/searches.md says what each of them is.", ""]
+    lines += ["| preset | settings |", "|---|---|"]
+    for name, preset in PRESETS.items():
+        own = [f"`{key}`: {_value(value)}" for key, value in preset.items() if value != default[key]]
+        if own:
+            lines.append(f"| `{name}` | {', '.join(own)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -48,24 +48,29 @@ def fitted(X: Points, Y: NDArray[np.float64]) -> Quadratic:
     scale[scale == 0] = 1.0
     U, s, V = np.linalg.svd((terms - centre) / scale, full_matrices=False)
     mean = Y.mean(axis=0)
-    projected = U.T @ (Y - mean)
-    columns = [_ridge(U, s, projected[:, k], (Y - mean)[:, k]) for k in range(Y.shape[1])]
+    columns = [_ridge(U, s, y) for y in (Y - mean).T]
     coefficients = V.T @ np.column_stack(columns)
     return lambda points: (_terms(points, crossed) - centre) / scale @ coefficients + mean
 
 
-def _ridge(
-    U: NDArray[np.float64], s: NDArray[np.float64], projected: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _ridge(U: NDArray[np.float64], s: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Coefficients along the singular directions, of the strength with the smallest leave-one-out error."""
-    errors = []
+    best = RIDGES[int(np.argmin(errors(U, s, y)))] * len(y)
+    return s / (s**2 + best) * (U.T @ y)
+
+
+def errors(U: NDArray[np.float64], s: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each strength the sum of squared errors of fits without each observation in turn, in closed form.
+
+    U, s: of the singular value decomposition of the centred terms; y: centred objective [n].
+    """
+    found = []
     for ridge in RIDGES * len(y):
         shrunk = s**2 / (s**2 + ridge)
         leverage = 1 / len(y) + (U**2 * shrunk).sum(axis=1)  # the mean is fitted, too
-        residuals = (y - U @ (shrunk * projected)) / np.maximum(1 - leverage, 1e-9)
-        errors.append((residuals**2).sum())
-    best = RIDGES[int(np.argmin(errors))] * len(y)
-    return s / (s**2 + best) * projected
+        residuals = (y - U @ (shrunk * (U.T @ y))) / np.maximum(1 - leverage, 1e-9)
+        found.append((residuals**2).sum())
+    return np.array(found)
 
 
 def _terms(X: Points, crossed: bool) -> NDArray[np.float64]:

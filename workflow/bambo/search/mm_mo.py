@@ -32,16 +32,20 @@ def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[P
     """The next q points; see `ask.ask`."""
     random = np.random.default_rng(seed)
     model = surrogate.fit(study.X, study.Y, study.variance, settings, study.importance, study.weights)
-    found, _ = acquisition.maximise(
-        model, study.X, study.Y, 2 * q, settings, seed, study.reference, study.pending
-    )
+    known = settings, seed, study.reference, study.pending, study.bounds
+    found, _ = acquisition.maximise(model, study.X, study.Y, 2 * q, *known)
     elites = study.X[np.argsort(-study.Y.sum(axis=1), kind="stable")[:ELITES]]
     factors = np.full(len(found), FACTOR)
-    pool = study.tidy(crossed(found, mutants(elites, factors, random), random))
-    pool = pool[fresh(pool, study.asked)]
+    pool = bounded(crossed(found, mutants(elites, factors, random), random), study)
     points, replaced = filled(pool[most_uncertain(model, pool, q)], q, study, seed)
     fitted = surrogate.describe(model, study.names)
     return points, {"surrogate": fitted, "acquisition_value": None, "replaced": replaced}
+
+
+def bounded(points: Points, study: Study) -> Points:
+    """Those of the points [n x D] that are new, tidy and moved into the bounds."""
+    found = study.tidy(points if study.bounds is None else np.clip(points, *study.bounds))
+    return found[fresh(found, study.asked)]
 
 
 def mutants(elites: Points, factors: NDArray[np.float64], random: np.random.Generator) -> Points:

@@ -18,9 +18,9 @@ import torch
 
 from ..pareto import exclusive_hypervolume, non_dominated
 from . import acquisition, surrogate
-from .mm_mo import mutants
+from .mm_mo import bounded, mutants
 from .sobol import filled
-from .study import Points, Study, fresh
+from .study import Points, Study
 
 ELITES = 6
 FACTORS = 0.5, 0.8
@@ -31,10 +31,9 @@ def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[P
     random, size = np.random.default_rng(seed), 3 * q
     model = surrogate.fit(study.X, study.Y, study.variance, settings, study.importance, study.weights)
     known = settings, seed, study.reference, study.pending
-    found, _ = acquisition.maximise(model, study.X, study.Y, size, *known)
+    found, _ = acquisition.maximise(model, study.X, study.Y, size, *known, study.bounds)
     around = mutants(elites(study), random.uniform(*FACTORS, size), random)
-    pool = study.tidy(np.concatenate([found, around]))
-    pool = pool[fresh(pool, study.asked)]
+    pool = bounded(np.concatenate([found, around]), study)
     with surrogate.seeded(seed), torch.no_grad():
         function = acquisition.build(model, study.X, study.Y, *known)
         values = function(surrogate.tensor(pool)[:, None, :]).numpy()

@@ -37,7 +37,7 @@ class Search:
 
     >>> import numpy as np
     >>> from bambo.search import Search
-    >>> search = Search("sobol", dimension=2, seed=1)
+    >>> search = Search("nsga2", dimension=2, seed=1)
     >>> for _ in range(6):
     ...     X = search.ask(4)
     ...     search.tell(X, np.column_stack([X[:, 0], (1 - X[:, 0]) * X[:, 1]]))

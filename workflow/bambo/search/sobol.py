@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .design import sobol
+from .design import sobol, within
 from .study import Points, Study, fresh
 
 
@@ -20,10 +20,12 @@ def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[P
 
 
 def free(study: Study, q: int, seed: int) -> Points:
-    """The first q points [q x D] of a scrambled Sobol sequence that were not asked for."""
+    """The first q points [q x D] of a scrambled Sobol sequence that were not asked for, within the bounds."""
     count = q + len(study.asked)
     while True:
-        points = study.tidy(sobol(study.dimension, count, seed))
+        cube = sobol(study.dimension, count, seed)
+        box = study.spread(cube) if study.bounds is None else within(cube, study.bounds)
+        points = study.tidy(box)
         found = points[fresh(points, study.asked)]
         if len(found) >= q:
             return found[:q]

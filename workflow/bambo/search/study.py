@@ -20,7 +20,8 @@ class Study:
     noise of Y [n x m]; asked: all points ever asked for [t x D], observed, failed and under way, none of which comes
     again; pending: points under way [p x D]; reference: fixed reference point [m]; names: of the objectives; tidy:
     gives equal points to equal merges, to 6 decimals; importance: of each variable, in (0, 1] [D], or None; weights:
-    which variables are weights [D], None for all; bounds: within which to propose [2 x D], None for the whole cube.
+    which variables are weights [D], None for all; bounds: within which to propose [2 x D], None for the whole cube;
+    spread: makes points that are uniform on the cube ones whose weights are uniform on the simplex.
     """
 
     X: Points
@@ -34,6 +35,7 @@ class Study:
     importance: Points | None = None
     weights: NDArray[np.bool_] | None = None
     bounds: Points | None = None
+    spread: Tidy = field(default=lambda points: points)
 
     @property
     def dimension(self) -> int:
