@@ -242,12 +242,26 @@ def test_the_figure_has_a_line_a_group_and_a_band_over_seeds():
         assert list(lines) == ["b (2 seeds)", "single"]
         assert len({(line.get_color(), line.get_marker()) for line in lines.values()}) == 2
         assert len(axes.collections) == 1
-        assert lines["b (2 seeds)"].get_xdata()[-1] == pytest.approx(
-            curves.query("group == 'b'")[column].max()
-        )
+        last = curves.query("group == 'b'")[column].max() * (3600 if column == "hours_reckoned" else 1)
+        assert lines["b (2 seeds)"].get_xdata()[-1] == pytest.approx(last)
         ends = curves[curves["group"] == "b"].groupby("search")["hypervolume"].last()
         assert lines["b (2 seeds)"].get_ydata()[-1] == pytest.approx(ends.mean())
-    assert "reckoned" in drawn.axes[1].get_xlabel()
+    assert drawn.axes[1].get_xlabel().startswith("seconds, reckoned")
+
+
+def test_the_clock_has_a_unit_that_fits():
+    table, curves = two_seeds()
+    for hours, unit in ((0.2, "minutes"), (40, "hours")):
+        scaled = curves.assign(
+            hours_reckoned=curves["hours_reckoned"] / curves["hours_reckoned"].max() * hours
+        )
+        assert searches.figure(table, scaled).axes[1].get_xlabel().startswith(f"{unit}, ")
+
+
+def test_other_figures_show_the_first_seed():
+    table, curves = two_seeds()
+    rows = pd.concat([curves, curves.tail(1).assign(search="all")])
+    assert list(searches.first_seeds(rows, table)["search"].unique()) == ["b-0", "single", "all"]
 
 
 def test_equal_tables_give_equal_svg(tmp_path):

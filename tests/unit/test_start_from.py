@@ -1,5 +1,6 @@
 """A search that starts from a coarser one: its config, its points, and what it takes over."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from bambo.errors import BadInput
 from bambo.pareto import thinned
 from bambo.partition import layer_differences
 from bambo.run import Run
+from bambo.search.ask import ask
 from bambo.search.design import Start, initial, warm_start
+from bambo.search.presets import PRESETS
 from bambo.search.start import best_first, box_around
+from bambo.search.study import Study
 from bambo.sources import describe
 from bambo.space import expand, parts, projected, variables
 from demo_config import demo
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 NAMES = ["thinking", "instruct"]
@@ -171,7 +176,7 @@ def test_a_projection_is_the_same_candidate(run, differences, coarse, fine, merg
         assert run.recipe(expand(point, here, merging)) == run.recipe(expand(x, there, merging))
 
 
-@settings(deadline=None, max_examples=30)
+@hypothesis_settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 10), min_size=3, max_size=3).filter(any))
 def test_weights_of_three_sources_stay(differences, shares):
     names = ["a", "b", "c"]
@@ -249,6 +254,31 @@ def test_a_box_is_the_range_of_the_front_and_a_margin():
     np.testing.assert_allclose(box_around(front, 0.1), [[0.1, 0.4, 0.85], [0.5, 0.6, 1.0]])
     assert box_around(front, None) is None
     assert box_around(front[:0], 0.1) is None
+
+
+BOX = np.array([[0.1, 0.6, 0.0], [0.3, 0.61, 1.0]])
+CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16}
+
+
+@pytest.mark.parametrize(
+    ("preset", "acquisition"),
+    [
+        ("bambo-robust", "qlognehvi"),
+        ("bambo", "qehvi"),
+        ("ap-bmm", "qlognehvi"),
+        ("bambo-robust", "thompson"),
+    ],
+)
+def test_proposals_keep_to_the_box(preset, acquisition):
+    X = np.random.default_rng(0).random((6, 3)).round(6)
+    Y = np.column_stack([X[:, 0] + X[:, 2], 1 - X[:, 0] * X[:, 1]])
+    study = Study(X, Y, np.full_like(Y, 1e-4), X, X[:0], np.full(2, -0.1), ["a", "b"], bounds=BOX)
+    settings = PRESETS[preset] | CHEAP | {"acquisition": acquisition}
+    points, _ = ask(study, 2, settings, 1)
+    # Where what is best is known, what takes its place keeps to the box, too.
+    known = replace(study, asked=np.concatenate([X, points]))
+    for found in (points, ask(known, 2, settings, 1)[0]):
+        assert ((BOX[0] - 1e-6 <= found) & (found <= BOX[1] + 1e-6)).all()
 
 
 def test_best_first_is_what_thinning_leaves():

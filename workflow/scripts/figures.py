@@ -10,8 +10,16 @@ from bambo.report.style import save
 with job(snakemake.log[0]):
     config = load(snakemake.config)
     run = config.folder
-    observations = pd.read_parquet(run / "tables" / "observations.parquet")
-    pareto, hypervolume = tables.read(run, "pareto"), tables.read(run, "hypervolume")
+    table = tables.read(run, "searches")
+    # One figure shows the seeds; the others would drown in them.
+    observations, pareto, hypervolume = (
+        searches.first_seeds(frame, table)
+        for frame in (
+            pd.read_parquet(run / "tables" / "observations.parquet"),
+            tables.read(run, "pareto"),
+            tables.read(run, "hypervolume"),
+        )
+    )
     differences = pd.read_parquet(snakemake.input.differences)
     layers = pd.DataFrame({f"l{norm}": layer_means(differences, norm) for norm in (1, 2)})
     partitions = {
@@ -22,7 +30,7 @@ with job(snakemake.log[0]):
         "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
         "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
         "progress": figures.figure_progress(observations, hypervolume),
-        "searches": searches.figure(tables.read(run, "searches"), tables.read(run, "curves")),
+        "searches": searches.figure(table, tables.read(run, "curves")),
         "weights": figures.figure_weights(observations, pareto, config.selection.front),
     }
     for name, figure in drawn.items():

@@ -256,12 +256,20 @@ def group_names(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {search: found[search] for search in settings}
 
 
+def first_seeds(frame: pd.DataFrame, searches: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table without those of searches of which another seed stands before them in searches.csv."""
+    rows = searches[searches["statistic"] == ""]
+    return frame[~frame["search"].isin(rows.loc[rows.duplicated("group"), "search"])]
+
+
 # ------------------------------------------------------------------------------------------------------- figure
 
 PANELS = {
     "evaluations_total": "evaluations (models merged and scored)",
-    "hours_reckoned": "hours, reckoned for each search alone on its slots",
+    "hours_reckoned": "{unit}, reckoned for each search alone on its slots",
 }
+UNITS = {"hours": 1, "minutes": 60, "seconds": SECONDS}
+LEAST_UNITS = 2  # that the longest search takes
 
 
 @style.styled
@@ -275,9 +283,13 @@ def figure(searches: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     single = [group for group in groups if (rows.loc[rows["group"] == group, "granularity"] == "model").all()]
     drawn = style.new_figure(4.2, bool((searches["warning"] == SIMULATED).any()))
     panels = drawn.subplots(1, 2, sharey=True)
+    longest = curves["hours_reckoned"].max()
+    unit = next((name for name, factor in UNITS.items() if longest * factor >= LEAST_UNITS), "seconds")
+    factors = {"evaluations_total": 1, "hours_reckoned": UNITS[unit]}
     for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
         for group, (colour, marker) in style.looks(groups, single).items():
             x, values = _stairs(curves[curves["group"] == group], column)
+            x = x * factors[column]
             lines = len(values)
             name = group if lines == 1 else f"{group} ({lines} seeds)"
             every = max(1, len(x) // 10)
@@ -288,7 +300,7 @@ def figure(searches: pd.DataFrame, curves: pd.DataFrame) -> Figure:
             if lines > 1:
                 low, high = values.min(axis=0), values.max(axis=0)
                 axes.fill_between(x, low, high, step="post", color=colour, alpha=0.18, lw=0, zorder=1)
-        axes.set_xlabel(label)
+        axes.set_xlabel(label.format(unit=unit))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=column == "evaluations_total"))
         axes.margins(y=0.08)
     panels[0].set_title("Hypervolume of what was found so far")
