@@ -59,6 +59,13 @@ def test_settings_are_the_presets_with_the_given_keys_on_top(name: str) -> None:
     assert b == a | {"seed": 7, "kernel": "matern52"}
 
 
+def test_parameters_of_a_preset_go_with_its_method() -> None:
+    searches = {"a": {"preset": "cma-es"}, "b": {"preset": "cma-es", "method": "ties"}}
+    config = load(demo(searches=searches, base={"model": "resources/models/base"}))
+    assert search_settings(config, "a")["density"] == {"min": 0.001, "max": 0.999}
+    assert search_settings(config, "b")["density"] == 0.2
+
+
 def test_the_default_preset() -> None:
     config = load(demo(searches={"a": {}, "b": {"preset": "bambo-robust"}}))
     assert search_settings(config, "a") == search_settings(config, "b")

@@ -4,6 +4,7 @@ import doctest
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from bambo.errors import BadInput
 from bambo.pareto import non_dominated
 from bambo.search import Search, session
+from bambo.search.ask import OPTIMISERS
 from bambo.search.design import warm_start
 from bambo.search.presets import PRESETS
 from fake_run import plain
@@ -200,8 +202,15 @@ def test_more_that_is_refused() -> None:
         small("model-grid").tell([[0, 0, 1]], [[1, 1]])
 
 
-def test_the_example_runs() -> None:
+def test_the_examples_run() -> None:
     assert doctest.testmod(session, raise_on_error=True).attempted > 5
+    page = Path(__file__).parents[2] / "docs/searches.md"
+    assert doctest.testfile(str(page), module_relative=False, raise_on_error=True).attempted > 5
+
+
+def test_the_page_on_searches_has_every_preset_and_optimiser() -> None:
+    text = (Path(__file__).parents[2] / "docs/searches.md").read_text()
+    assert [name for name in [*PRESETS, *OPTIMISERS] if f"`{name}`" not in text] == ["bayesian"]
 
 
 def test_presets_are_imported_without_the_search() -> None:

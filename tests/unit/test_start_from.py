@@ -64,7 +64,7 @@ def test_a_finer_search_starts_from_a_coarser_one():
         ({"box": 0}, "searches.fine.box: found 0, expected more than 0"),
         ({"box": 1.5}, "searches.fine.box"),
         ({"start_from": None, "box": 0.1}, "box: of no use without start_from"),
-        ({"box": 0.1, "optimiser": "sobol"}, "box: of no use with optimiser: sobol"),
+        ({"box": 0.1, "optimiser": "nsga2"}, "box: of no use with optimiser: nsga2"),
     ],
 )
 def test_bad_input(changes, message):

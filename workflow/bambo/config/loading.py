@@ -22,6 +22,8 @@ COLUMNS = {
 }
 ROWS = {"reference", "all"}
 
+# The optimisers that maximise an acquisition function.
+ACQUIRING = {"bayesian", "mm-mo", "momm"}
 
 def load(given: Any) -> Config:
     """Check a config as it was read from YAML, and fill in what it omits.
@@ -253,6 +255,7 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
 def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[str, str]]:
     if search.initial == "grid":
         if search.weights is None:
+        *_optimiser(search, given),
             yield "weights", "missing, expected a list of weights for initial: grid; add it"
         elif isinstance(search.weights, int) and sources > 2:
             text = f"found {search.weights}, expected a list of lists, each of {sources} weights with sum 1"
@@ -271,6 +274,15 @@ def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[st
 
 
 def _weights(search: Search, sources: int) -> Iterator[tuple[int, str]]:
+def _optimiser(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
+    """Settings that the optimiser has no use for; those of the surrogate serve the posterior front in any case."""
+    unused = {"gap_reward", "proximity_penalty"} if search.optimiser != "bayesian" else set()
+    if search.optimiser not in ACQUIRING:
+        unused |= {"acquisition", "reference", "mc_samples", "restarts", "raw_samples"}
+    for key in unused & given:
+        yield key, f"of no use with optimiser: {search.optimiser}; remove it"
+
+
     """What is wrong with which of a grid's weights."""
     if search.initial != "grid" or not isinstance(search.weights, list):
         return
@@ -352,7 +364,7 @@ def _box(search: Search) -> Iterator[str]:
         yield "of no use without start_from; remove it, or name a coarser search"
     if search.box == 0:
         yield "found 0, expected more than 0, since where the front agrees nothing could change; raise it"
-    if search.optimiser != "bayesian":
+    if search.optimiser not in {"sobol", *ACQUIRING}:
         yield f"of no use with optimiser: {search.optimiser}, which proposes in the whole space; remove it"
 
 
