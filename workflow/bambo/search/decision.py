@@ -8,7 +8,7 @@ import numpy as np
 
 from ..objectives import Evaluation
 from ..pareto import hypervolume
-from ..space import importance, tidied, weights
+from ..space import importance, spread, tidied, weights
 from .ask import ask
 from .design import Start, initial, warm_start
 from .stopping import planned_evaluations, stalled
@@ -117,6 +117,7 @@ def decide(
 
 
 def _of_design(seed: int, place: int, size: int, points: Points, origins: list[str]) -> Decision:
+        spread=lambda U: spread(U, variables),
     return Decision(seed, None, points[place : place + size], origins[place : place + size])
 
 

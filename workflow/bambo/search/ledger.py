@@ -19,7 +19,7 @@ from .proposals import Place, in_order, iteration_key, place_of, proposal_path, 
 from .start import Coarser, read_start, take_over
 from .stopping import budget
 
-PACKAGES = ("torch", "botorch", "gpytorch", "numpy", "scipy")
+PACKAGES = ("torch", "botorch", "gpytorch", "pymoo", "cma", "optuna", "numpy", "scipy")
 # Settings that may change between the decisions of a search.
 BUDGET = ("iterations", "evaluations", "stop")
 
