@@ -21,9 +21,9 @@ COLUMNS = {
     *["reference_point", "export", "method", "granularity", "union_front"],
 }
 ROWS = {"reference", "all"}
-
 # The optimisers that maximise an acquisition function.
 ACQUIRING = {"bayesian", "mm-mo", "momm"}
+
 
 def load(given: Any) -> Config:
     """Check a config as it was read from YAML, and fill in what it omits.
@@ -234,6 +234,7 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
         *check_method(search, sources),
         *_initial(search, given, sources),
         *_schedule(search, given),
+        *_optimiser(search, given),
         *_budget(search),
         *coverage_problems(search, len(config.objectives)),
     ]:
@@ -252,10 +253,18 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
         yield (*place, "raw_samples"), text
 
 
+def _optimiser(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
+    """Settings that the optimiser has no use for; those of the surrogate serve the posterior front in any case."""
+    unused = {"gap_reward", "proximity_penalty"} if search.optimiser != "bayesian" else set()
+    if search.optimiser not in ACQUIRING:
+        unused |= {"acquisition", "reference", "mc_samples", "restarts", "raw_samples"}
+    for key in unused & given:
+        yield key, f"of no use with optimiser: {search.optimiser}; remove it"
+
+
 def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[str, str]]:
     if search.initial == "grid":
         if search.weights is None:
-        *_optimiser(search, given),
             yield "weights", "missing, expected a list of weights for initial: grid; add it"
         elif isinstance(search.weights, int) and sources > 2:
             text = f"found {search.weights}, expected a list of lists, each of {sources} weights with sum 1"
@@ -274,15 +283,6 @@ def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[st
 
 
 def _weights(search: Search, sources: int) -> Iterator[tuple[int, str]]:
-def _optimiser(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
-    """Settings that the optimiser has no use for; those of the surrogate serve the posterior front in any case."""
-    unused = {"gap_reward", "proximity_penalty"} if search.optimiser != "bayesian" else set()
-    if search.optimiser not in ACQUIRING:
-        unused |= {"acquisition", "reference", "mc_samples", "restarts", "raw_samples"}
-    for key in unused & given:
-        yield key, f"of no use with optimiser: {search.optimiser}; remove it"
-
-
     """What is wrong with which of a grid's weights."""
     if search.initial != "grid" or not isinstance(search.weights, list):
         return

@@ -111,13 +111,13 @@ def decide(
         importance=importance(variables),
         weights=weights(variables),
         bounds=None if start is None else start.bounds,
+        spread=lambda U: spread(U, variables),
     )
     points, info = ask(study, size, settings, seed)
     return Decision(seed, None, points, ["acquisition"] * len(points), info)
 
 
 def _of_design(seed: int, place: int, size: int, points: Points, origins: list[str]) -> Decision:
-        spread=lambda U: spread(U, variables),
     return Decision(seed, None, points[place : place + size], origins[place : place + size])
 
 
