@@ -11,6 +11,7 @@
 #   endpoints/normalisation.json     what 0 and 1 of every objective mean (Eq. 2)
 #   search/<search>/proposals/t<iteration>.json   one decision: candidates, what it saw       search.smk
 #   search/<search>/proposals/s<slot>k<step>.json    of an asynchronous search: one candidate
+#   search/<search>/promotions/<key>.json         which of them are asked all questions
 #   search/<search>/slot<slot>-<iterations>       a slot has come to the end of that budget
 #   search/<search>/together/t<iteration>         jobs that score several candidates are done  candidates.smk
 #   jobs/<job>.json                  the candidates of one such job
@@ -57,6 +58,7 @@ localrules:
     endpoints,
     normalisation,
     propose,
+    promote,
     slot,
     complete,
     together,

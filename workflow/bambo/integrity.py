@@ -14,6 +14,7 @@ from .evaluation.data import read_hub_record
 from .files import read_json
 from .recipe import read_recipe
 from .records import read_record
+from .search.promotions import PROMOTIONS, promotion_paths
 from .search.proposals import key_of, place_of, proposal_paths
 from .start import RECORD, read_start
 
@@ -67,10 +68,11 @@ def check_run(run_dir: Path) -> Findings:
     problems += [*_plain(run_dir, searches), *_benchmarks(run_dir), *_tables(run_dir)]
     # Those of a search that left the config are passed over: no rule would make them again.
     proposals = [path for name in searches for path in proposal_paths(run_dir, name).values()]
+    promotions = [path for name in searches for path in promotion_paths(run_dir, name)]
     lasts = _lasts(proposals)
     makers: dict[str, list[Path]] = defaultdict(list)  # candidate -> the files whose jobs write its recipe
     broken: list[Path] = []  # may be makers, too
-    for path in [run_dir / END_POINTS, *proposals]:
+    for path in [run_dir / END_POINTS, *proposals, *promotions]:
         try:
             for id in _asked(path):
                 makers[id].append(path)
@@ -174,12 +176,16 @@ def _tables(run_dir: Path) -> Iterator[Problem]:
 
 
 def _asked(path: Path) -> Iterable[str]:
-    """The candidates that a proposal, or the end points' file, asks for."""
+    """The candidates that a proposal, a promotion, or the end points' file asks for."""
     if path.name == Path(END_POINTS).name:
         record = read_json(path)
         return {*record["end_points"].values(), *record["own_files"].values()}
-    proposal = read_record(path, "proposal")
-    search, key = proposal["search"], key_of(proposal)
+    if path.parent.name == PROMOTIONS:
+        proposal = read_record(path, "promotion")
+        search, key = proposal["search"], proposal["key"]
+    else:
+        proposal = read_record(path, "proposal")
+        search, key = proposal["search"], key_of(proposal)
     if (search, key) != (path.parent.parent.name, path.stem):
         raise BadInput(f"{path}: holds {key} of search {search}, expected what its path says")
     return proposal["candidates"]
@@ -190,7 +196,8 @@ def _lasts(proposals: Iterable[Path]) -> dict[tuple[Path, int], int]:
     lasts: dict[tuple[Path, int], int] = {}
     for path in proposals:
         slot, step = place_of(path.stem)
-        lasts[path.parent, slot] = max(step, lasts.get((path.parent, slot), step))
+        search = path.parent.parent
+        lasts[search, slot] = max(step, lasts.get((search, slot), step))
     return lasts
 
 
@@ -199,7 +206,7 @@ def _is_past(path: Path, lasts: Mapping[tuple[Path, int], int]) -> bool:
     if path.name == Path(END_POINTS).name:
         return path.with_name("normalisation.json").exists()
     place = place_of(path.stem)
-    if lasts[path.parent, place.slot] > place.step:
+    if lasts.get((path.parent.parent, place.slot), -1) > place.step:
         return True
     done = [int(mark.name.removeprefix("complete-")) for mark in path.parent.parent.glob("complete-*")]
     # In a slot, the last step of a budget asks for nothing.

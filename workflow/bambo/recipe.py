@@ -103,6 +103,13 @@ def first_stage(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "id": candidate_id(found)}
 
 
+def whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a first stage's merge, scored on all questions."""
+    evaluation = {key: value for key, value in recipe["evaluation"].items() if key != "stage"}
+    found = {**recipe, "evaluation": evaluation}
+    return {**found, "id": candidate_id(found)}
+
+
 def write_recipe(run_dir: Path, recipe: Mapping[str, Any]) -> Path:
     """Write candidates/<id>/recipe.json under the run's folder, unless it is there; returns its path."""
     path = Path(run_dir) / "candidates" / recipe["id"] / "recipe.json"

@@ -13,7 +13,7 @@ from .errors import BadInput
 from .files import content_hash, write_text
 
 # Raised where a reader of the older version would misread the newer one.
-VERSIONS = {"scores": 1, "proposal": 2, "statistics": 1}
+VERSIONS = {"scores": 1, "proposal": 2, "promotion": 1, "statistics": 1}
 
 
 class Damaged(BadInput):

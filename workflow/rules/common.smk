@@ -113,7 +113,20 @@ def evaluated(search, place):
     decision = proposal(search, place)
     if decision["jobs"]:
         checkpoints.together.get(search=search, key=place.key)
-    return scores(decision["candidates"])
+    files = scores(decision["candidates"])
+    if decision.get("whole"):
+        path = checkpoints.promote.get(search=search, key=place.key).output[0]
+        with plain_errors():
+            files += scores(read_record(path, "promotion")["candidates"])
+    return files
+
+
+def first_stages(wildcards):
+    """Scores of the candidates of a decision that are asked the first questions first."""
+    decision = proposal(wildcards.search, place_of(wildcards.key))
+    if decision["jobs"]:
+        checkpoints.together.get(search=wildcards.search, key=wildcards.key)
+    return scores(decision["whole"])
 
 
 def evaluated_before(wildcards):

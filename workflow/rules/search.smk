@@ -3,6 +3,7 @@
 # REQUIRED INPUTS  search/<search>/variables.json, endpoints/normalisation.json, scores of earlier iterations
 # OUTPUTS          search/<search>/proposals/t<iteration>.json   candidates of one iteration; never decided twice
 #                  search/<search>/proposals/s<slot>k<step>.json one candidate of a slot: of an asynchronous search
+#                  search/<search>/promotions/<key>.json         which of them are asked all questions: with stages
 #                  search/<search>/slot<slot>-<iterations>       a slot has come to the end of the budget
 #                  search/<search>/complete-<iterations>         all of a budget is evaluated
 
@@ -31,6 +32,26 @@ checkpoint propose:
         runtime=CONFIG.resources.propose.runtime,
     script:
         "../scripts/propose.py"
+
+
+checkpoint promote:
+    """Decide which candidates are asked all questions, from their answers to the first ones."""
+    input:
+        first_stages,
+        normalisation=f"{RUN}/endpoints/normalisation.json",
+    output:
+        update(f"{RUN}/search/{{search}}/promotions/{{key}}.json"),
+    log:
+        f"{RUN}/logs/promote/{{search}}-{{key}}.log",
+    priority: 20
+    conda:
+        "../../envs/optimize.yaml"
+    threads: 1
+    resources:
+        mem_mb=CONFIG.resources.propose.mem_mb,
+        runtime=CONFIG.resources.propose.runtime,
+    script:
+        "../scripts/promote.py"
 
 
 rule slot:

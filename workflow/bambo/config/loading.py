@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..evaluation.scores import COLUMNS as OF_QUESTIONS
 from ..methods import PARAMETERS
 from ..objectives import METRICS
 from ..search.stopping import planned_evaluations
@@ -42,6 +43,7 @@ def load(given: Any) -> Config:
         *_sampling(config),
         *_device(config),
         *_engine(config),
+        *_stages(config),
         *_merge(config),
         *importance_problems(config),
         *_slots(config),
@@ -218,6 +220,25 @@ def _engine(config: Config) -> Iterator[Problem]:
     if config.merge.materialize and evaluation.candidates_per_job > 1:
         text = f"found {evaluation.candidates_per_job}, expected 1 where models are written to disk"
         yield ("evaluation", "candidates_per_job"), f"{text}; set merge.materialize: false"
+
+
+def _stages(config: Config) -> Iterator[Problem]:
+    """What searches with `leave` need, and what is of no use without one."""
+    staged = [name for name, search in config.searches.items() if search.leave is not None]
+    if not staged:
+        if config.evaluation.first_share is not None:
+            yield (
+                ("evaluation", "first_share"),
+                "of no use without a search with leave; remove it, or set leave",
+            )
+        return
+    if config.evaluation.first_share is None:
+        text = f"missing, expected a share of the questions for leave of searches.{staged[0]}; add it"
+        yield ("evaluation", "first_share"), text
+    for name, objective in config.objectives.items():
+        if objective.metric not in OF_QUESTIONS:
+            text = f"found {objective.metric}, expected {' or '.join(OF_QUESTIONS)} with leave of searches.{staged[0]}"
+            yield ("objectives", name, "metric"), f"{text}, which compares question by question; remove leave"
 
 
 def _merge(config: Config) -> Iterator[Problem]:

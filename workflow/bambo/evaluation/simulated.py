@@ -37,7 +37,7 @@ from typing import Any
 from .. import __version__
 from ..checkpoint import ATTENTION, without_module
 from ..files import atomic, file_hash
-from ..recipe import candidate_id
+from ..recipe import whole
 from ..records import write_record
 from .flops import read_architecture
 from .scores import benchmark_scores
@@ -104,8 +104,7 @@ def _answers(recipe: Mapping[str, Any], benchmark: str) -> Iterator[dict[str, An
     ability = 8 * (_share(recipe["weights"], "accuracy") - 0.45)
     tokens = longest * (0.025 + 0.225 * _share(recipe["weights"], "tokens") ** 1.5)
     # A stage has the answers of the whole.
-    whole = {**recipe, "evaluation": {key: value for key, value in settings.items() if key != "stage"}}
-    own = random.Random(f"{settings['seed']} {candidate_id(whole)} {benchmark}")
+    own = random.Random(f"{settings['seed']} {whole(recipe)['id']} {benchmark}")
     questions = task.get("limit", settings["limit"]) or QUESTIONS
     if "stage" in settings:
         questions = math.ceil(settings["first_share"] * questions)

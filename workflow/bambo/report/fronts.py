@@ -22,6 +22,7 @@ from .tables import (
     REFERENCE,
     Run,
     end_points,
+    left,
     members,
     named,
     objective_names,
@@ -80,6 +81,7 @@ def pareto(
             reference_point,
             importance=importance(variables),
             weights=weights(variables),
+            further=_left(run, observations, search, names),
         )
         sets.append(rows)
         believed.append(rows[chosen])
@@ -95,6 +97,17 @@ def pareto(
     columns += [column for pair in zip(means, sds, strict=True) for column in pair]
     table = pd.concat(fronts, ignore_index=True)[columns]
     return table.assign(reference_point=str(tuple(reference_point)))
+
+
+def _left(
+    run: Run, observations: pd.DataFrame, search: str, names: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """X, Y and variance of what was left after the first questions, as the search's surrogate knows them."""
+    rows = left(observations, search)
+    if rows.empty:
+        return None
+    variance = np.array([run.left[candidate]["variance"] for candidate in rows["candidate"]])
+    return unit(points(rows), run.variables[search]), rows[names].to_numpy(float), variance
 
 
 def _front(rows: pd.DataFrame, columns: list[str], kind: str) -> pd.DataFrame:

@@ -21,8 +21,10 @@ from ..errors import BadInput
 from ..files import atomic, read_json
 from ..objectives import METRICS, WHOLE, benchmarks_of, evaluate, measured
 from ..records import read_record
+from ..search.promotions import left_in, read_promotions, settled
 from ..space import alone, fractions, natural, weight_name
 
+LEFT = "left"  # status of candidates that were not asked all questions: their objectives are estimates
 REFERENCE = "reference"  # rows of observations that no search proposed
 ALL = "all"  # rows of pareto over all searches together
 END_POINTS = "end points only"
@@ -58,6 +60,8 @@ class Run:
     # Metrics that limits name, beside those of the objectives, and the prices of the costs among them.
     limits: tuple[str, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict)
+    # Candidates that were left after the first questions: what is recorded of them.
+    left: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[str]:
@@ -89,6 +93,8 @@ def read_run(
         )
         for search in searches
     }
+    promotions = {search: list(read_promotions(run_dir, search).values()) for search in searches}
+    proposals = {search: settled(made, promotions[search]) for search, made in proposals.items()}
     reference = read_json(run_dir / "endpoints/candidates.json")
     named = {*reference["end_points"].values(), *reference["own_files"].values()}
     named.update(
@@ -111,6 +117,7 @@ def read_run(
         normalisation=normalisation,
         limits=tuple(metric for metric in limited if metric in METRICS and metric not in MEASURED),
         prices=normalisation["prices"] if prices is None else prices,
+        left=left_in(record for made in promotions.values() for record in made),
     )
 
 
@@ -198,6 +205,11 @@ def _measured(run: Run) -> pd.DataFrame:
     values = evaluate(scored.values(), run.normalisation)
     frame[names] = values.Y
     frame[[f"{name}_stderr" for name in names]] = values.stderr
+    for candidate, record in run.left.items():
+        is_left = frame["candidate"] == candidate
+        frame.loc[is_left, "status"] = LEFT
+        frame.loc[is_left, names] = record["objectives"]
+        frame.loc[is_left, [f"{name}_stderr" for name in names]] = np.sqrt(record["variance"])
     failed = [
         {
             "candidate": candidate,
@@ -308,6 +320,11 @@ def members(observations: pd.DataFrame, search: str) -> pd.DataFrame:
     rows = observations[(observations["search"] == search) & (observations["status"] == "ok")]
     given = end_points(observations)
     return pd.concat([rows, given[~given["candidate"].isin(rows["candidate"])]], ignore_index=True)
+
+
+def left(observations: pd.DataFrame, search: str) -> pd.DataFrame:
+    """A search's candidates that were left after the first questions."""
+    return observations[(observations["search"] == search) & (observations["status"] == LEFT)]
 
 
 def points(frame: pd.DataFrame) -> np.ndarray:

@@ -14,7 +14,7 @@ from .design import Start, initial, warm_start
 from .stopping import planned_evaluations, stalled
 from .study import Points, Study
 
-OBSERVED, PENDING, FAILED = "observed", "pending", "failed"
+OBSERVED, PENDING, FAILED, LEFT = "observed", "pending", "failed", "left"
 LEAST = 2  # observations to which a surrogate is fitted
 
 
@@ -23,8 +23,9 @@ class Seen:
     """What a decision goes by, beside settings and variables.
 
     iteration: its number; ids, points [t x D], iterations, states: of every candidate asked for before, in that order,
-    with the iteration that asked for it; values: objectives of the observed ones [n x m], in their order; ended: an
-    earlier decision ended the search under this budget; start: what the search took over from a coarser one.
+    with the iteration that asked for it; values: objectives of the observed ones [n x m], in their order; left: what
+    the first questions say of those that were left after them, likewise; ended: an earlier decision ended the search
+    under this budget; start: what the search took over from a coarser one.
     """
 
     iteration: int
@@ -33,6 +34,7 @@ class Seen:
     iterations: Sequence[int]
     states: Sequence[str]
     values: Evaluation
+    left: Evaluation | None = None
     ended: bool = False
     start: Start | None = None
 
@@ -93,6 +95,10 @@ def decide(
         return _of_design(seed, place, size, *warm_start(variables, sources, place + size, settings["seed"]))
     X, Y, variance = seen.points_of(OBSERVED), seen.values.Y, seen.values.repeat_variance
     asked, start = seen.points, seen.start
+    if seen.left is not None:
+        X = np.concatenate([X, seen.points_of(LEFT)])
+        Y = np.concatenate([Y, seen.left.Y])
+        variance = np.concatenate([variance, seen.left.repeat_variance])
     if start is not None:
         further = [id not in seen.ids for id in start.ids]
         X = np.concatenate([start.X[further], X])

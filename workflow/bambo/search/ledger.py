@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..candidate.folder import SCORES
-from ..objectives import evaluate
+from ..objectives import Evaluation, evaluate
+from ..recipe import first_stage
 from ..records import read_record
 from ..run import Run
 from ..space import expand
-from .decision import FAILED, OBSERVED, PENDING, Seen, decide
+from .decision import FAILED, LEFT, OBSERVED, PENDING, Seen, decide
+from .promotions import became, left_in, read_promotions
 from .proposals import Place, in_order, iteration_key, place_of, proposal_path, read_proposals
 from .start import Coarser, read_start, take_over
 from .stopping import budget
@@ -54,7 +56,10 @@ def propose(
     made = decide(seen, settings, variables, list(run.sources), list(normalisation["objectives"]), reference)
 
     points = made.points.tolist()
-    ids = [run.add(run.recipe(expand(point, variables, settings))) for point in points]
+    recipes = [run.recipe(expand(point, variables, settings)) for point in points]
+    ids, staged = (
+        _first_stages(run, recipes) if settings["leave"] else ([run.add(each) for each in recipes], {})
+    )
     end_points = {
         spec[f"{end}_id"] for spec in normalisation["objectives"].values() for end in ("expert", "base")
     }
@@ -78,10 +83,29 @@ def propose(
         "observed": seen.of(OBSERVED),
         "pending": seen.of(PENDING),
         "failed": seen.of(FAILED),
+        **({"left": seen.of(LEFT)} if settings["leave"] else {}),
+        **staged,
         **taken_over,
         **made.info,
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _first_stages(
+    run: Run, recipes: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """What is asked for of candidates that are asked the first questions first, and `whole`: first stage -> candidate.
+
+    What has all scores, an end point for one, needs no first stage.
+    """
+    ids, wholes = [], {}
+    for recipe in recipes:
+        if (run.folder / "candidates" / recipe["id"] / SCORES).exists():
+            ids.append(recipe["id"])
+        else:
+            ids.append(run.add(first_stage(recipe)))
+            wholes[ids[-1]] = recipe["id"]
+    return ids, {"whole": wholes}
 
 
 def _taken_over(
@@ -118,16 +142,20 @@ def read_seen(
     if place.slot < 0:
         paths = [proposal_path(run.folder, search, iteration_key(t)) for t in range(place.step)]
         proposals = [read_record(path, "proposal") for path in paths]
-        ids = {id for proposal in proposals for id in proposal["candidates"]}
+        read = read_promotions(run.folder, search)
+        promotions = [record for other, record in read.items() if other.step < place.step]
+        ids = [id for each in [*proposals, *promotions] for id in each["candidates"]]
         scores = {id: run.scores(id) for id in ids}
-        return see(place.step, proposals, scores, dimension, settings, normalisation)
+        return see(place.step, proposals, scores, dimension, settings, normalisation, promotions=promotions)
     made = {other: each for other, each in read_proposals(run.folder, search).items() if other != place}
     for other, each in made.items():
         if each is None:
             print(f"{search}: {other.key} is damaged, and passed over", file=sys.stderr, flush=True)
     proposals = in_order(made)
     asking = [proposal for proposal in proposals if proposal["candidates"]]
-    folders = {id: run.folder / "candidates" / id for proposal in asking for id in proposal["candidates"]}
+    promotions = list(read_promotions(run.folder, search).values())
+    asked = [id for each in [*asking, *promotions] for id in each["candidates"]]
+    folders = {id: run.folder / "candidates" / id for id in asked}
     scores = {id: run.scores(id) for id, folder in folders.items() if (folder / SCORES).exists()}
     taken = {proposal["iteration"] for proposal in asking}
     # The first that is free: all before are taken, unless a damaged decision was removed.
@@ -136,7 +164,7 @@ def read_seen(
         proposal["stop"] == "hypervolume" and proposal["iterations"] == _budget(settings)
         for proposal in proposals
     )
-    return see(iteration, asking, scores, dimension, settings, normalisation, ended)
+    return see(iteration, asking, scores, dimension, settings, normalisation, ended, promotions)
 
 
 def see(
@@ -147,30 +175,54 @@ def see(
     settings: Mapping[str, Any],
     normalisation: Mapping[str, Any],
     ended: bool = False,
+    promotions: Sequence[Mapping[str, Any]] = (),
 ) -> Seen:
-    """What `proposals`, in their order, asked for, and what came of it: candidates without scores are under way."""
+    """What `proposals`, in their order, asked for, and what came of it: candidates without scores are under way.
+
+    A first stage that was promoted has the scores of the candidate that it became.
+    """
     rows = [
         (id, point, proposal["iteration"])
         for proposal in proposals
         for id, point in zip(proposal["candidates"], proposal["variables"], strict=True)
     ]
-    states = [_state(scores.get(id)) for id, _, _ in rows]
-    observed = [scores[id] for (id, _, _), state in zip(rows, states, strict=True) if state == OBSERVED]
+    wholes = became(proposals, promotions)
+    waiting = {id for proposal in proposals for id in proposal.get("whole", {})} - wholes.keys()
+    left = left_in(promotions)
+    found = {id: scores.get(wholes.get(id, id)) for id, _, _ in rows}
+    states = [_state(found[id], id in waiting, id in left) for id, _, _ in rows]
+    ids = [id for id, _, _ in rows]
+    observed = [
+        scores[wholes.get(id, id)] for id, state in zip(ids, states, strict=True) if state == OBSERVED
+    ]
     return Seen(
         iteration=iteration,
-        ids=[id for id, _, _ in rows],
+        ids=ids,
         points=np.array([point for _, point, _ in rows], dtype=np.float64).reshape(-1, dimension),
         iterations=[number for _, _, number in rows],
         states=states,
         values=evaluate(observed, normalisation, settings["noise_share"]),
+        left=_estimates([left[id] for id, state in zip(ids, states, strict=True) if state == LEFT]),
         ended=ended,
     )
 
 
-def _state(scores: Mapping[str, Any] | None) -> str:
-    if scores is None:
-        return PENDING
-    return OBSERVED if scores["status"] == "ok" else FAILED
+def _state(scores: Mapping[str, Any] | None, first_alone: bool, left: bool) -> str:
+    """first_alone: the scores are those of a first stage, after which nothing is decided yet, or that it is left."""
+    if left:
+        return LEFT
+    if scores is not None and scores["status"] != "ok":
+        return FAILED
+    return PENDING if scores is None or first_alone else OBSERVED
+
+
+def _estimates(left: Sequence[Mapping[str, Any]]) -> Evaluation | None:
+    if not left:
+        return None
+    Y, variance = (
+        np.array([each[key] for each in left], dtype=np.float64) for key in ("objectives", "variance")
+    )
+    return Evaluation(Y, np.sqrt(variance), variance)
 
 
 def shared(ids: Sequence[str], candidates_per_job: int) -> list[list[str]]:

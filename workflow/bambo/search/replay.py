@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import Config, check_unchanged, load, search_settings, search_tables
 from ..errors import BadInput
@@ -18,7 +18,8 @@ from ..space import expand
 from ..start import read_start as read_record_of_start
 from .decision import decide
 from .ledger import see
-from .proposals import in_order, key_of, read_proposals
+from .promotions import again, became, read_promotions
+from .proposals import Place, in_order, key_of, read_proposals
 from .start import Coarser, read_start
 
 
@@ -74,24 +75,78 @@ def _replay(run: Run, config: Config, search: str) -> Replayed:
     for place, each in read.items():
         if each is None:
             found.differing[place.key] = "damaged"
-    proposals = in_order(read)
+    proposals, promotions = in_order(read), read_promotions(run.folder, search)
+    _replay_promotions(run, found, read, promotions, settings, normalisation)
     for proposal in proposals:
         own = {**settings, **proposal.get("budget", {})}
         seen = _asked_before(proposal, proposals)
-        lost = _lost(run, proposal, seen)
+        outcomes = _outcomes(proposal, seen, list(promotions.values()))
+        lost = _lost(run, outcomes, proposal, seen)
         if lost:
             found.differing[key_of(proposal)] = f"what it saw of {lost} is gone"
             continue
-        again = _again(run, config, proposal, seen, own, stored["variables"], normalisation, coarser)
-        kept = [proposal["stop"], proposal["variables"], proposal["candidates"]]
-        if again == kept:
+        today = _again(
+            run, config, proposal, seen, outcomes, own, stored["variables"], normalisation, coarser
+        )
+        wholes = proposal.get("whole", {})
+        kept = [
+            proposal["stop"],
+            proposal["variables"],
+            [wholes.get(id, id) for id in proposal["candidates"]],
+        ]
+        if today == kept:
             found.equal += 1
         else:
-            found.differing[key_of(proposal)] = _difference(again, kept)
+            found.differing[key_of(proposal)] = _difference(today, kept)
             found.versions |= {
                 f"{name} {was}" for name, was in proposal["versions"].items() if was != version(name)
             }
     return found
+
+
+class Outcomes(NamedTuple):
+    """What a proposal knew of first stages: what became of them, and the records without what came later."""
+
+    became: dict[str, str]
+    promotions: list[dict[str, Any]]
+
+
+def _outcomes(
+    proposal: Mapping[str, Any],
+    seen: Sequence[Mapping[str, Any]],
+    promotions: Sequence[Mapping[str, Any]],
+) -> Outcomes:
+    known = proposal.get("left", [])
+    records = [
+        {**record, "left": {id: own for id, own in record["left"].items() if id in known}}
+        for record in promotions
+    ]
+    return Outcomes(became(seen, promotions), records)
+
+
+def _replay_promotions(
+    run: Run,
+    found: Replayed,
+    proposals: Mapping[Place, Mapping[str, Any] | None],
+    promotions: Mapping[Place, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    normalisation: Mapping[str, Any],
+) -> None:
+    """Decide anew which candidates were asked all questions."""
+    for place, record in promotions.items():
+        proposal = proposals.get(place)
+        if proposal is None:
+            continue
+        try:
+            made = again(run, record, proposal, settings, normalisation)
+        except BadInput as error:
+            found.differing[f"promotion {place.key}"] = str(error)
+            continue
+        if made["candidates"] == record["candidates"] and list(made["left"]) == list(record["left"]):
+            found.equal += 1
+        else:
+            now, before = (", ".join(each["candidates"]) or "nothing" for each in (made, record))
+            found.differing[f"promotion {place.key}"] = f"{now}, recorded {before}"
 
 
 def _variables(run: Run, search: str) -> dict[str, Any]:
@@ -105,13 +160,15 @@ def _asked_before(
     """The other proposals whose candidates it saw, in order."""
     earlier = [each for each in proposals if each["iteration"] < proposal["iteration"]]
     # One that was lost and decided anew has its old number, and saw what has later ones.
-    saw = {*proposal["observed"], *proposal["pending"], *proposal["failed"]}
+    saw = {*proposal["observed"], *proposal["pending"], *proposal["failed"], *proposal.get("left", [])}
     saw -= {id for each in earlier for id in each["candidates"]}
     later = [each for each in proposals if each["iteration"] > proposal["iteration"]]
     return earlier + [each for each in later if saw.intersection(each["candidates"])]
 
 
-def _lost(run: Run, proposal: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> str | None:
+def _lost(
+    run: Run, outcomes: Outcomes, proposal: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]
+) -> str | None:
     """The first candidate that it saw of which the point, or the scores, are not there any more."""
     asked = {id for each in seen for id in each["candidates"]}
     for id in [*proposal["observed"], *proposal["pending"], *proposal["failed"]]:
@@ -119,7 +176,7 @@ def _lost(run: Run, proposal: Mapping[str, Any], seen: Sequence[Mapping[str, Any
             return str(id)
     for id in proposal["observed"]:
         try:
-            if run.scores(id)["status"] != "ok":
+            if run.scores(outcomes.became.get(id, id))["status"] != "ok":
                 return str(id)
         except BadInput:
             return str(id)
@@ -131,14 +188,18 @@ def _again(
     config: Config,
     proposal: Mapping[str, Any],
     seen: Sequence[Mapping[str, Any]],
+    outcomes: Outcomes,
     settings: Mapping[str, Any],
     variables: Sequence[dict[str, Any]],
     normalisation: Mapping[str, Any],
     coarser: Coarser | None,
 ) -> list[Any]:
     """Why the search stops, points and candidates, as they are decided today."""
-    scores: dict[str, Mapping[str, Any]] = {id: run.scores(id) for id in proposal["observed"]}
-    scores |= {id: {"status": "failed"} for id in proposal["failed"]}
+    observed, failed = (
+        [outcomes.became.get(id, id) for id in proposal[state]] for state in ("observed", "failed")
+    )
+    scores: dict[str, Mapping[str, Any]] = {id: run.scores(id) for id in observed}
+    scores |= {id: {"status": "failed"} for id in failed}
     view = see(
         proposal["iteration"],
         seen,
@@ -147,6 +208,7 @@ def _again(
         settings,
         normalisation,
         proposal.get("ended", False),
+        outcomes.promotions,
     )
     if coarser is not None and proposal.get("start") is not None:
         start = read_start(run, proposal["start"], coarser, variables, settings, normalisation)

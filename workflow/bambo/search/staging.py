@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
+from ..evaluation.scores import COLUMNS
+from ..objectives import Evaluation
 from ..pareto import non_dominated
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Metrics that a question has a value of, and its column in samples.parquet.
-COLUMNS = {"accuracy": "correct", "tokens": "output_tokens"}
 
 # Benchmark -> what each question adds to each objective [questions x m], in the order of the questions.
 Terms = Mapping[str, NDArray[np.float64]]
@@ -65,7 +64,7 @@ def terms(samples: "pd.DataFrame", normalisation: Mapping[str, Any]) -> Terms:
     specs = normalisation["objectives"].values()
     found = {}
     for benchmark, rows in samples.groupby("benchmark", sort=False):
-        means = rows.groupby("question")[list(COLUMNS.values())].mean()
+        means = rows.groupby("question")[sorted({COLUMNS[spec["metric"]] for spec in specs})].mean()
         columns = []
         for spec in specs:
             gap = spec["benchmarks"].get(benchmark)
@@ -89,21 +88,21 @@ def difference(part: Terms, whole: Terms) -> Difference:
     return Difference(mean, covariance)
 
 
-def judge(part: Terms, wholes: Sequence[Terms], Y: NDArray[np.float64]) -> Judgement:
+def judge(part: Terms, wholes: Sequence[Terms], values: Evaluation) -> Judgement:
     """What the first answers of a candidate say beside candidates that answered all questions.
 
-    Y: their objectives [n x m]. The probability is that of the member of their front which most likely dominates; that
-    some member does is at least as likely. Objectives are estimated beside the one whose answers differ most evenly,
-    since that has the least error.
+    values: their objectives [n x m]. The probability is that of the member of their front which most likely dominates;
+    that some member does is at least as likely. Objectives are estimated beside the one whose answers differ most
+    evenly, since that has the least error; another evaluation would change them as much as that one's.
     """
     differences = [difference(part, whole) for whole in wholes]
-    front = np.flatnonzero(non_dominated(Y))
+    front = np.flatnonzero(non_dominated(values.Y))
     chances = [differences[place].dominated for place in front]
     spreads = [each.covariance.diagonal() for each in differences]
     like = int(np.argmin([spread.sum() for spread in spreads]))
     return Judgement(
-        Y=Y[like] + differences[like].mean,
-        variance=spreads[like],
+        Y=values.Y[like] + differences[like].mean,
+        variance=spreads[like] + values.repeat_variance[like],
         probability=max(chances),
         by=int(front[int(np.argmax(chances))]),
     )

@@ -16,6 +16,7 @@ from ..pareto import non_dominated, thinned
 from ..run import Run
 from ..space import expand, importance, projected, rounded, weights
 from .design import Start
+from .promotions import left_in, read_promotions, settled
 from .proposals import in_order, read_proposals
 from .study import Points
 
@@ -108,12 +109,18 @@ def box_around(front: Points, margin: float | None) -> Points | None:
 
 
 def _asked(run: Run, coarser: Coarser) -> dict[str, list[float]]:
-    """The points of the coarser search's candidates, in the order in which they were asked for."""
-    proposals = in_order(read_proposals(run.folder, coarser.name))
+    """The points of the coarser search's candidates, in the order in which they were asked for.
+
+    Without those that were left after the first questions.
+    """
+    promotions = list(read_promotions(run.folder, coarser.name).values())
+    proposals = settled(in_order(read_proposals(run.folder, coarser.name)), promotions)
+    left = left_in(promotions)
     return {
         id: point
         for proposal in proposals
         for id, point in zip(proposal["candidates"], proposal["variables"], strict=True)
+        if id not in left
     }
 
 

@@ -114,6 +114,7 @@ def posterior_front(
     members: int = 8,
     importance: NDArray[np.float64] | None = None,
     weights: NDArray[np.bool_] | None = None,
+    further: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Posterior mean and sd [n x m] at the observed points, and which of them make the front by mean.
 
@@ -121,11 +122,16 @@ def posterior_front(
     non-dominated means, the one that adds least to the hypervolume is dropped until `members` are left.
     Models outside of the search's space (rows of X that are NaN) are no observations of the surrogate: their mean is
     their value, their sd its standard error [n x m]. So it is for all where there are not two to fit.
+    further: X, Y and variance of observations that are fitted, too, but are no members.
     """
     mean, sd = Y.copy(), stderr.copy()
     inside = ~np.isnan(X).any(axis=1)
     if inside.sum() > 1:
-        model = fit(X[inside], Y[inside], variance[inside], settings, importance, weights)
+        known = X[inside], Y[inside], variance[inside]
+        if further is not None:
+            points, values, noise = (np.concatenate(pair) for pair in zip(known, further, strict=True))
+            known = points, values, noise
+        model = fit(*known, settings, importance, weights)
         mean[inside], sd[inside] = posterior(model, X[inside])
     front = np.flatnonzero(non_dominated(mean))
     front = front[thinned(mean[front], reference, members)]
@@ -227,10 +233,10 @@ def _kernels(
     if kind == "importance" and importance is not alike:
         # From where all variables are alike, too: a wrong prior would keep the fit in its neighbourhood.
         modes = [_prior(own, mean).mode for own in (importance, alike)]
-        kernels = [_stationary(matern, mode, lengthscale_prior=_prior(importance, mean)) for mode in modes]
+        kernels = [_stationary(matern, mode, _prior(importance, mean)) for mode in modes]
     elif kind in ("dimension-scaled", "importance") and mean:
         prior = _prior(alike, mean)
-        kernels = [_stationary(matern, prior.mode, lengthscale_prior=prior)]
+        kernels = [_stationary(matern, prior.mode, prior)]
     elif kind in ("dimension-scaled", "importance"):
         # BoTorch rounds its centre to float32, so that ours would give proposals with other last digits.
         kernels = [get_covar_module_with_dim_scaled_prior(dimension, use_rbf_kernel=not matern)]
@@ -248,14 +254,16 @@ def _prior(importance: NDArray[np.float64], mean: bool) -> LogNormalPrior:
     return LogNormalPrior(tensor(np.append(centres, [sqrt(2)] if mean else [])[None]), SCALE)
 
 
-def _stationary(matern: bool, start: torch.Tensor, **prior: Any) -> Kernel:
+def _stationary(matern: bool, start: torch.Tensor, prior: LogNormalPrior | None = None) -> Kernel:
     """A kernel with a lengthscale for each input, fitted from `start` [1 x inputs] on."""
     family = MaternKernel if matern else RBFKernel  # the Matern kernel's smoothness is 5/2 unless told
-    bound = GreaterThan(MIN_LENGTHSCALE, transform=None, initial_value=start)
     inputs = start.shape[-1]
-    # Named, since draws of paths go by the number of variables where they are not.
-    active = range(inputs)
-    return family(ard_num_dims=inputs, active_dims=active, lengthscale_constraint=bound, **prior)
+    # Under a prior of unlike centres the fit goes by logarithms, where it takes a quarter of the steps.
+    log_scale = {} if prior is None else {"transform": torch.exp, "inv_transform": torch.log}
+    bound = GreaterThan(MIN_LENGTHSCALE, **{"transform": None, "initial_value": start, **log_scale})
+    options = {} if prior is None else {"lengthscale_prior": prior}
+    # The inputs are named, since draws of paths go by the number of variables where they are not.
+    return family(ard_num_dims=inputs, active_dims=range(inputs), lengthscale_constraint=bound, **options)
 
 
 def starts(importance: NDArray[np.float64]) -> NDArray[np.float64]:
