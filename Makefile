@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-merge bench-merge-large bench-scale bench-search bench-engines reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-compare bench-merge bench-merge-large bench-scale bench-search bench-engines bench-proposal reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -62,6 +62,9 @@ format: setup
 bench-demo: setup  ## block-wise search against grids, strategies and block counts; writes results/benchmarks
 	$(BIN)/python benchmarks/demo_search.py
 
+bench-compare: setup  ## the searches of config/compare.yaml on the embedded pair, their fronts on fresh questions; an hour
+	$(BIN)/python benchmarks/demo_compare.py
+
 bench-merge: setup .venv-mergekit/installed  ## every method beside mergekit, and beside reading and writing alone
 	$(BIN)/python benchmarks/merge_throughput.py
 
@@ -76,6 +79,9 @@ bench-search: setup  ## all searches on simulated landscapes, most telling runs 
 
 bench-async: setup  ## asynchronous against synchronous, simulated evaluations that take a minute or so: half an hour
 	$(BIN)/python benchmarks/async_schedule.py
+
+bench-proposal: setup  ## CPU seconds of a proposal by observations, variables, candidates and points under way
+	$(BIN)/python benchmarks/proposal_cost.py
 
 bench-engines: setup  ## start, speed and replacement of weights of each engine, on random models
 	$(BIN)/python benchmarks/engines.py --layers 4
