@@ -99,13 +99,14 @@ def test_what_it_starts_from_comes_before_it_and_costs_nothing_again():
     found = searches.reckon(fine, settings, "fine")
     before = searches.reckon(fine, settings, "single")
     assert found.new == [False, False, True]
-    assert found.begun == 9
+    assert (found.known, found.begun) == (9, max(before.finish))
     assert found.finish[:2] == [max(before.finish)] * 2
     assert found.hours == pytest.approx(fine.scores[later["candidates"][2]]["seconds"] / 3600)
     rows = observations[observations["candidate"].isin(later["candidates"])].drop_duplicates("candidate")
     placed = pd.concat([rows.assign(search="fine"), observations[observations["search"] != "blocks"]])
     curve = searches.curves(fine, placed, settings, REFERENCE_POINT).query("search == 'fine'")
     assert curve["evaluations_total"].tolist() == [9, 9, 9, 10]
+    assert curve["hours_reckoned"].iloc[0] == found.begun
 
 
 # The table

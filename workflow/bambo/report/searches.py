@@ -46,14 +46,15 @@ class Reckoned:
     """What a search would have evaluated alone, in the order in which it asked for it, and when.
 
     candidates: all of its own; new: which of them the search that it starts from had not evaluated; finish: hour of
-    the end of each, after the start of the search that was first; begun: evaluations before its own first; busy, slots,
-    hours: hours of evaluation, evaluations at a time, and hours from its own first evaluation to the last.
+    the end of each, after the start of the search that was first; known, begun: evaluations of the searches before it,
+    and the hour of their end; busy, slots, hours: hours of evaluation, evaluations at a time, and hours of its own.
     """
 
     candidates: list[str]
     new: list[bool]
     finish: list[float]
-    begun: int
+    known: int
+    begun: float
     busy: float
     slots: int
     hours: float
@@ -97,7 +98,8 @@ def reckon(run: Run, settings: Mapping[str, Mapping[str, Any]], search: str) -> 
         candidates=candidates,
         new=[id not in known for id in candidates],
         finish=finish,
-        begun=len(known),
+        known=len(known),
+        begun=before,
         busy=sum(seconds),
         slots=slots,
         hours=now - before,
@@ -134,9 +136,8 @@ def curves(
     groups, rows = group_names(settings), []
     for search in search_names(observations):
         found, front = reckon(run, settings, search), given[non_dominated(given)]
-        volume, count = hypervolume_of(front, reference_point), found.begun
-        hours = min(found.finish, default=0.0) if found.begun and not all(found.new) else 0.0
-        rows.append((groups[search], search, count, hours, volume))
+        volume, count = hypervolume_of(front, reference_point), found.known
+        rows.append((groups[search], search, count, found.begun, volume))
         for place in np.argsort(found.finish, kind="stable"):
             candidate = found.candidates[place]
             count += found.new[place]
@@ -193,7 +194,7 @@ def table(
                 "front_size": len(front),
                 "coverage": volume / union if union else np.nan,
                 "largest_gap": largest_gap(front[names].to_numpy(float)),
-                "hours_reckoned": max(reckoned.finish, default=0.0),
+                "hours_reckoned": reckoned.begun + reckoned.hours,
                 "utilisation": reckoned.utilisation,
             }
         )
