@@ -2,9 +2,11 @@
 
     python benchmarks/workflow_scale.py [--small] [--output results/benchmarks]
 
-One search of 1,000 evaluations in rounds of 64, killed in its middle and started again; and ten searches of 48 in one
-config, in rounds of 4. Both on the embedded pair (8 variables), on 2 cores, in a temporary folder. Takes half an hour;
-`--small` (100 evaluations, rounds of 16, and two searches of 12) two or three minutes. Writes workflow_scale.md.
+One search of 1,000 evaluations in rounds of 64, killed in its middle and started again; the same number, asynchronous
+over 64 slots, which Snakemake may all have under way and in which Sobol points are proposed, so that what is around
+them counts; and ten searches of 48 in one config, in rounds of 4. All on the embedded pair (8 variables), the first and
+the last on 2 cores, in a temporary folder. Takes an hour; `--small` (100 evaluations, rounds of 16 and 16 slots, and
+two searches of 12) some minutes; `--only slots` does the second alone. Writes workflow_scale.md.
 
 CPU seconds of Snakemake are those of its main process alone, read from the system every quarter of a second; those of
 the jobs are of all processes that it waited for, a proposal's of its own process.
@@ -28,11 +30,13 @@ import psutil
 import yaml
 from bambo.files import write_text
 from bambo.records import read_record
+from bambo.search.proposals import iteration_key, proposal_path
 
 ROOT = Path(__file__).parents[1]
 CORES = 2
 POLL = 0.25  # seconds
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+EVALUATION = re.compile(r"^rule evaluate:$", re.MULTILINE)
 JOB = re.compile(r"^(local)?(rule|checkpoint) \w+:$", re.MULTILINE)  # Snakemake's word for a job that starts
 
 
@@ -45,7 +49,8 @@ class Usage:
     jobs: float = 0.0
     memory: float = 0.0
     first_job: float | None = None  # seconds until the first job started
-    proposals: dict[str, float] = field(default_factory=dict)  # "<search>-<iteration>" -> CPU seconds
+    evaluations: int = 0  # that were begun
+    proposals: dict[str, float] = field(default_factory=dict)  # "<search>-<key>" -> CPU seconds
 
 
 class Workflow:
@@ -70,8 +75,8 @@ class Workflow:
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         self.folder, self.results, self.cores = folder, folder / "results" / "scale", cores
 
-    def proposal(self, search: str, iteration: int) -> Path:
-        return self.results / "search" / search / "proposals" / f"t{iteration:03d}.json"
+    def proposal(self, search: str, key: str) -> Path:
+        return proposal_path(self.results, search, key)
 
     def snakemake(self, *arguments: str, kill_after: Path | None = None) -> Usage:
         """Run Snakemake to its end, or kill it and its jobs some seconds after a file is there."""
@@ -103,6 +108,7 @@ class Workflow:
                 break
             time.sleep(POLL)
         usage.wall = time.perf_counter() - start
+        usage.evaluations = len(EVALUATION.findall(log.read_text()))
         if kill_after is None and process.returncode != 0:
             sys.exit(log.read_text()[-5000:])
         return usage
@@ -129,7 +135,7 @@ def measure(name: str, workflow: Workflow, searches: dict[str, Any], kill: bool)
     runs, killed = [], "-"
     if kill:
         (search,) = searches
-        middle = workflow.proposal(search, searches[search]["iterations"] // 2 + 1)
+        middle = workflow.proposal(search, iteration_key(searches[search]["iterations"] // 2 + 1))
         runs.append(workflow.snakemake(kill_after=middle))
         workflow.snakemake("--unlock")
     runs.append(workflow.snakemake())
@@ -139,18 +145,22 @@ def measure(name: str, workflow: Workflow, searches: dict[str, Any], kill: bool)
     dry, again = workflow.snakemake("--dry-run"), workflow.snakemake()
 
     scored = len(list(workflow.results.glob("candidates/*/scores.json")))
+    paths = {label: workflow.proposal(*_place(label)) for run in runs for label in run.proposals}
+    records = {label: read_record(path, "proposal") for label, path in paths.items() if path.exists()}
     proposals = sorted(
-        (len(read_record(workflow.proposal(*_place(label)), "proposal")["observed"]), spent)
+        (len(records[label]["observed"]), spent)
         for run in runs
         for label, spent in run.proposals.items()
-        if _place(label)[1] > 0 and workflow.proposal(*_place(label)).exists()
+        if label in records and "acquisition" in records[label]["origin"]
     )
     own, jobs = sum(run.own for run in runs), sum(run.jobs for run in runs)
     proposing = sum(spent for run in runs for spent in run.proposals.values())
     made = [path for path in workflow.results.rglob("*") if path.is_file()]
     kept = [path for path in (workflow.folder / ".snakemake").rglob("*") if path.is_file()]
     cells["evaluations, end points included"] = f"{scored:,}"
-    cells["acquisition"] = next(iter(searches.values())).get("acquisition", "qlognehvi")
+    own_settings = next(iter(searches.values()))
+    cells["evaluations begun"] = f"{sum(run.evaluations for run in runs):,}"
+    cells["acquisition"] = own_settings.get("optimiser", own_settings.get("acquisition", "qlognehvi"))
     cells["wall time (min)"] = f"{sum(run.wall for run in runs) / 60:.1f}"
     cells["Snakemake itself, CPU s an evaluation"] = f"{own / scored:.3f}"
     cells["Snakemake itself, CPU s in all"] = f"{own:.0f}"
@@ -168,9 +178,9 @@ def measure(name: str, workflow: Workflow, searches: dict[str, Any], kill: bool)
     return cells
 
 
-def _place(label: str) -> tuple[str, int]:
-    search, _, iteration = label.rpartition("-")
-    return search, int(iteration)
+def _place(label: str) -> tuple[str, str]:
+    search, _, key = label.rpartition("-")
+    return search, key
 
 
 def main() -> None:
@@ -178,23 +188,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help="100 evaluations, and two searches of 12")
+    parser.add_argument("--only", choices=["rounds", "slots", "searches"], help="one of the three")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    one = {"acquisition": "thompson", "n_initial": 40, "iterations": 15, "batch_size": 64}
+    one: dict[str, Any] = {"acquisition": "thompson", "n_initial": 40, "iterations": 15, "batch_size": 64}
     many, count = {"n_initial": 8, "iterations": 10, "batch_size": 4}, 10
     if options.small:
         one |= {"n_initial": 20, "iterations": 5, "batch_size": 16}
         many, count = {"n_initial": 6, "iterations": 2, "batch_size": 3}, 2
-    plans: dict[str, dict[str, Any]] = {
-        f"one search, rounds of {one['batch_size']}": {"large": one},
-        f"{count} searches, rounds of {many['batch_size']}": {
-            f"search-{seed}": {**many, "seed": seed} for seed in range(count)
-        },
+    slots = one["batch_size"]
+    plans: dict[str, tuple[str, dict[str, Any], int]] = {
+        "rounds": (f"one search, rounds of {slots}", {"large": one}, CORES),
+        "slots": (
+            f"one search, {slots} slots",
+            {"large": {**one, "schedule": "async", "optimiser": "sobol"}},
+            slots,
+        ),
+        "searches": (
+            f"{count} searches, rounds of {many['batch_size']}",
+            {f"search-{seed}": {**many, "seed": seed} for seed in range(count)},
+            CORES,
+        ),
     }
     with tempfile.TemporaryDirectory() as folder:
         columns = {
-            name: measure(name, Workflow(Path(folder) / str(place), searches), searches, kill=place == 0)
-            for place, (name, searches) in enumerate(plans.items())
+            name: measure(
+                name, Workflow(Path(folder) / kind, searches, cores), searches, kill=kind == "rounds"
+            )
+            for kind, (name, searches, cores) in plans.items()
+            if options.only in (None, kind)
         }
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     first = next(iter(columns.values()))

@@ -36,7 +36,7 @@ def places(cores: int | None, nodes: int | None = None, gpu: int | None = None, 
 
 
 def on_cpus(count: int, cores: int | None = None) -> Places:
-    return Places(count, 0, {"model": cores or count, "merging": 1})
+    return Places(count, 0, {"model": cores or count, "merging": 1, "proposing": 4})
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_on_cpus_cores_decide(nvidia_smi: Path, cores: int | None, threads: int,
 def test_on_gpus_their_number_decides(
     cores: int, each: int, given: int | None, count: int, gpu: int | None
 ) -> None:
-    limits = {"model": count, "merging": 1} | ({} if gpu is None else {"gpu": gpu})
+    limits = {"model": count, "merging": 1, "proposing": 4} | ({} if gpu is None else {"gpu": gpu})
     for device in ("auto", "cuda"):
         found = places(cores, gpu=given, evaluation__device=device, resources__evaluate__gpu=each)
         assert found == Places(count, 4, limits)
@@ -85,10 +85,12 @@ def test_on_gpus_their_number_decides(
 @pytest.mark.usefixtures("nvidia_smi")
 def test_only_gpus_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "2,0")
-    assert places(16) == Places(2, 2, {"gpu": 2, "model": 2, "merging": 1})
+    assert places(16) == Places(2, 2, {"gpu": 2, "model": 2, "merging": 1, "proposing": 4})
     monkeypatch.setenv(VISIBLE, "")
     assert places(16) == on_cpus(16)
-    assert places(16, gpu=3) == Places(3, 0, {"model": 3, "merging": 1})  # the user knows better
+    assert places(16, gpu=3) == Places(
+        3, 0, {"model": 3, "merging": 1, "proposing": 4}
+    )  # the user knows better
 
 
 def test_a_scheduler_assigns_gpus_itself(nvidia_smi: Path) -> None:

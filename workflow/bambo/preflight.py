@@ -37,6 +37,10 @@ from .templates import check_templates
 LEAST_PER_VARIABLE = 3
 
 
+# At a time: slots of one search decide one after the other, and each that waits holds some hundred megabytes.
+PROPOSALS = 4
+
+
 @dataclass(frozen=True)
 class Places:
     """Where evaluations run: `count` at a time at most; `gpus` of this machine, None where a scheduler assigns them.
@@ -77,7 +81,8 @@ def parallel_evaluations(
         places = min(places, limit // each)
     places = max(1, places)
     # One merge at a time, and none that no evaluation waits for: at most one more model than evaluations at work.
-    return Places(min(places, wanted), gpus, {**limits, "model": places, "merging": 1})
+    limits |= {"model": places, "merging": 1, "proposing": PROPOSALS}
+    return Places(min(places, wanted), gpus, limits)
 
 
 def check(config: Config, parallel: int) -> Space | None:

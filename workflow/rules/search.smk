@@ -28,6 +28,7 @@ checkpoint propose:
     # One thread: the same seed then gives the same proposals, bit for bit.
     threads: 1
     resources:
+        proposing=1,
         mem_mb=CONFIG.resources.propose.mem_mb,
         runtime=CONFIG.resources.propose.runtime,
     script:
