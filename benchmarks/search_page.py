@@ -30,6 +30,7 @@ from search_report import (
 from search_runs import CHEAP, Cell
 
 DOCS = Path("docs")
+ENOUGH = 3  # seeds, from which searches are ranked in words
 RIVALS = (
     "model-grid",
     "nsga2",
@@ -130,7 +131,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
     optional = [
         (
             "Other levels of noise, 48 evaluations, simulated",
-            cross_table(rows, levels),
+            cross_table(rows, levels) if (rows["noise"] != NOISE).any() else [],
             "Chosen sets; seeds in brackets.",
         ),
         ("Partitions, 48 evaluations, simulated", ablation_table(rows), ""),
@@ -175,20 +176,21 @@ def leads(rows: pd.DataFrame, dimension: int, n: int) -> list[str]:
     """Which rivals are ahead of our best search of the space, and which cannot be told apart from it."""
     last = chosen(rows, dimension=dimension, n=n)
     means = last.groupby("preset")["posterior"].mean()
-    own = [name for name in (OURS[dimension], "ap-bmm") if name in means.index]
+    own = [name for name in (OURS[dimension], "ap-bmm") if (last["preset"] == name).sum() >= ENOUGH]
+    if not own:
+        return [f"With fewer than {ENOUGH} seeds nothing is ranked here."]
     best = max(own, key=lambda name: means[name])
-    gaps = {
-        name: difference(by_seed(last, name), by_seed(last, best)) for name in RIVALS if name in means.index
-    }
-    ahead = {name: gap for name, gap in gaps.items() if gap.pairs and gap.mean > 0}
-    level = {name: gap for name, gap in gaps.items() if gap.pairs and gap.mean <= 0 and -gap.mean <= gap.half}
+    gaps = {name: difference(by_seed(last, name), by_seed(last, best)) for name in RIVALS}
+    gaps = {name: gap for name, gap in gaps.items() if gap.pairs >= ENOUGH}
+    ahead = {name: gap for name, gap in gaps.items() if gap.mean > 0}
+    level = {name: gap for name, gap in gaps.items() if gap.mean <= 0 and -gap.mean <= gap.half}
     lines = [f"The best of ours is `{best}`."]
     if ahead:
         lines.append(f"**It does not lead**: ahead of it in the mean are {listed(ahead)}.")
-    else:
-        lines.append("No rival is ahead of it in the mean.")
+    elif gaps:
+        lines.append(f"None of {len(gaps)} rivals with {ENOUGH} seeds or more is ahead of it in the mean.")
     if level:
-        lines.append(f"Not to be told apart from it at these seeds: {listed(level)}.")
+        lines.append(f"Behind, but not to be told apart from it at these seeds: {listed(level)}.")
     return lines
 
 
