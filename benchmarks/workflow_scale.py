@@ -191,17 +191,18 @@ def main() -> None:
     parser.add_argument("--only", choices=["rounds", "slots", "searches"], help="one of the three")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    one: dict[str, Any] = {"acquisition": "thompson", "n_initial": 40, "iterations": 15, "batch_size": 64}
+    size = {"n_initial": 40, "iterations": 15, "batch_size": 64}
     many, count = {"n_initial": 8, "iterations": 10, "batch_size": 4}, 10
     if options.small:
-        one |= {"n_initial": 20, "iterations": 5, "batch_size": 16}
+        size = {"n_initial": 20, "iterations": 5, "batch_size": 16}
         many, count = {"n_initial": 6, "iterations": 2, "batch_size": 3}, 2
-    slots = one["batch_size"]
+    one = {**size, "acquisition": "thompson"}
+    slots = size["batch_size"]
     plans: dict[str, tuple[str, dict[str, Any], int]] = {
         "rounds": (f"one search, rounds of {slots}", {"large": one}, CORES),
         "slots": (
             f"one search, {slots} slots",
-            {"large": {**one, "schedule": "async", "optimiser": "sobol"}},
+            {"large": {**size, "schedule": "async", "optimiser": "sobol"}},
             slots,
         ),
         "searches": (
