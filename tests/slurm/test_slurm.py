@@ -182,3 +182,30 @@ def test_a_second_job_waits_for_the_first_and_takes_its_result(tmp_path: Path, l
     ]
     assert [job.wait(timeout=300) for job in jobs] == [0, 0]
     assert faulty.started(tmp_path) == [candidate.name]
+
+
+def test_slots_go_on_after_a_kill_of_snakemake(tmp_path: Path) -> None:
+    config = search(retries=0)
+    own = {"schedule": "async", "n_initial": 4, "iterations": 2, "batch_size": 2, **CHEAP}
+    config["searches"] = {"free": own}
+    config["evaluation"] |= {"engine": "simulated", "simulated": {"seconds": 10, "sigma": 0.5}}
+    config["evaluation"]["python"] = str(faulty.interpreter(tmp_path, {}))
+    workflow = SlurmWorkflow(tmp_path / "checkout", config)
+    process = workflow.start()
+    wait_for(lambda: len(faulty.started(tmp_path)) > 3, "a slot's candidate to be under way")
+    os.killpg(process.pid, signal.SIGKILL)
+    workflow.finish(process)
+    paths = list((workflow.results / "search/free/proposals").glob("*.json"))
+    decided = {path: path.read_bytes() for path in paths}
+    assert decided
+    workflow.succeed("--unlock")
+    assert workflow.finish(workflow.start()) == 0, (workflow.folder / "snakemake.log").read_text()
+    # The jobs of before went on, and their scores were taken.
+    begun = faulty.started(tmp_path)
+    assert sorted(begun) == sorted({*begun}) == sorted(workflow.scores())
+    assert {path: path.read_bytes() for path in decided} == decided
+    replayed = workflow.bambo("replay", "results/small")
+    assert replayed.returncode == 0, replayed.stdout
+    observations = workflow.table("observations").query("search == 'free'")
+    assert observations["iteration"].tolist() == [str(t) for t in range(8)]
+    assert "Nothing to be done" in workflow.succeed("--dry-run")
