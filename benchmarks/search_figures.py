@@ -33,7 +33,7 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
     }  # ours have one look
     for axes, dimension in zip(figure.subplots(1, 2, sharey=True), OURS, strict=True):
         space = chosen(rows, dimension=dimension)
-        space = space[space["seed"].isin(by_seed(space, OURS[dimension], "seed"))]
+        space = space[space["seed"].isin(by_seed(space, OURS[dimension]).index)]
         for preset, own in space.groupby("preset"):
             curve = own.groupby("n")["posterior"].agg(["mean", "count"])
             curve = curve[curve["count"] == curve["count"].max()]

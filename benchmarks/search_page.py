@@ -13,6 +13,7 @@ from search_report import (
     BUDGETS,
     NOISE,
     OURS,
+    SEARCHES,
     Difference,
     ablation_table,
     by_seed,
@@ -82,6 +83,8 @@ How to read the tables:
 - *CPU s a proposal*: on shared cores, after the initial design, with {CHEAP["mc_samples"]} Monte Carlo samples,
   {CHEAP["restarts"]} restarts and {CHEAP["raw_samples"]} raw points where the presets have 128, 10 and 512; what that
   costs in hypervolume is in the last table.
+- Landscapes are of weights alone: `cma-es` and `mm-mo`, which search densities, too, search weights here, `mm-mo` one
+  for the whole model.
 - Observations have noise of {NOISE} of the binomial variance unless said otherwise, half of it shared by all
   candidates since they answer the same questions; searches are told what a workflow would know."""
 
@@ -98,7 +101,7 @@ def write(records: Mapping[Cell, Mapping[str, Any]]) -> str:
     trials = frame({cell: record for cell, record in records.items() if cell.seed < 100})
     if rows.empty:
         return "No run has finished.\n"
-    text = HEAD + "\n" + "\n".join(sections(rows, trials))
+    text = HEAD.rstrip() + "\n\n" + "\n".join(sections(rows, trials))
     write_text(DOCS / "search-benchmark.md", text)
     style.save(figure_curves(rows), DOCS / "figures" / "search-evaluations.svg")
     style.save(figure_differences(rows), DOCS / "figures" / "search-differences.svg")
@@ -112,7 +115,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         for n in BUDGETS:
             if (chosen(rows, dimension=dimension, n=n)["preset"] == OURS[dimension]).any():
                 parts += [f"After {n} evaluations:", "", *main_table(rows, dimension, n), ""]
-                parts += [*leads(rows, dimension, n), ""]
+                parts += [*leads(rows, dimension, n), *missing(rows, dimension, n), ""]
     parts += [
         "![Simulated hypervolume against evaluations](figures/search-evaluations.svg)",
         "",
@@ -142,7 +145,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         ),
         *(
             (
-                f"Test functions, D = {dimension}, 48 evaluations",
+                f"Test functions, simulated searches, D = {dimension}, 48 evaluations",
                 function_table(rows, dimension),
                 FUNCTION_WORDS,
             )
@@ -192,6 +195,12 @@ def leads(rows: pd.DataFrame, dimension: int, n: int) -> list[str]:
     if level:
         lines.append(f"Behind, but not to be told apart from it at these seeds: {listed(level)}.")
     return lines
+
+
+def missing(rows: pd.DataFrame, dimension: int, n: int) -> list[str]:
+    have = set(chosen(rows, dimension=dimension, n=n)["preset"])
+    names = [f"`{name}`" for name in SEARCHES[dimension] if name not in have]
+    return [f"Not run so far: {', '.join(names)}."] if names else []
 
 
 def listed(gaps: Mapping[str, Difference]) -> str:

@@ -29,17 +29,12 @@ import search_page
 from bambo.files import write_text
 from bambo.search.presets import PRESETS
 from search_problems import FUNCTIONS
+from search_report import SEARCHES
 from search_runs import Cell, run
 
 RUNS = Path("results/benchmarks/search/runs.jsonl")
 PUBLISHED = Path("docs/search-benchmark.jsonl")  # those of the page, so that any clone goes on from them
 TUNED, REPORTED = 0, 100  # first seeds
-# Of each space the searches that differ there: `layer-wise` is `bambo-robust` in the space of layers.
-SHARED = (
-    *("model-grid", "sobol", "nsga2", "moead", "cma-es", "motpe", "map", "mm-mo"),
-    *("qnehvi", "ap-bmm", "momm", "bambo"),
-)
-SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", *SHARED, "ap-bmm-published")}
 WIDE = {8: ("bambo-robust", "bambo"), 38: ("layer-wise", "ap-bmm", "qnehvi")}  # at 16 workers, too
 BLOCKS = (4, 6, 8, 12, 16)
 STRATEGIES = ("hybrid", "variance", "balance", "uniform")

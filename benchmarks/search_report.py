@@ -22,6 +22,12 @@ BUDGETS = (48, 88)
 NOISE = 0.25
 # The same settings in two spaces, with which the others of the space are compared.
 OURS = {8: "bambo-robust", LAYERWISE: "layer-wise"}
+# Of each space the searches that differ there: `layer-wise` is `bambo-robust` in the space of layers.
+SHARED = (
+    *("model-grid", "sobol", "nsga2", "moead", "cma-es", "motpe", "map", "mm-mo"),
+    *("qnehvi", "ap-bmm", "momm", "bambo"),
+)
+SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", *SHARED, "ap-bmm-published")}
 PAPER = "bambo"
 SETTING = ["problem", "noise", "workers", "strategy", "full", "changes"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import search_page
 import search_problems
 import search_quality
 import search_report
@@ -198,6 +199,42 @@ def test_a_part_of_a_finer_grid_is_no_grid_of_that_budget(
     cell = Cell("model-grid", 8, 100, budget=88, problem="zdt1")
     looks = [{**record(cell)["looks"][0], "n": n} for n in (40, 48, 88)]  # type: ignore[index]
     assert list(search_report.frame({cell: record(cell, looks=looks)})["n"]) == [40, 88]
+
+
+def test_page_ranks_by_pairs_says_who_is_ahead_and_that_all_is_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
+    monkeypatch.setattr(
+        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
+    )
+    monkeypatch.setattr(search_page, "DOCS", tmp_path)
+    (tmp_path / "figures").mkdir()
+    values = {"layer-wise": 0.6, "ap-bmm": 0.7, "nsga2": 0.8, "sobol": 0.5}
+    records = {}
+    for seed in range(100, 104):
+        for preset, value in values.items():
+            cell = Cell(preset, 38, seed)
+            look = {
+                "n": 48,
+                "observed": 0.4,
+                "posterior": value + 0.02 * (seed - 100),
+                "claimed": 0.9,
+                "clock": 3600.0,
+            }
+            records[cell] = record(cell, looks=[{**look, "n": 32}, look])
+    del records[Cell("nsga2", 38, 103)]
+    text = search_page.write(records)
+    assert (tmp_path / "search-benchmark.md").read_text() == text
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert rows[1:5] == ["nsga2", "ap-bmm", "layer-wise", "sobol"]
+    assert "The best of ours is `ap-bmm`." in text
+    assert "**It does not lead**: ahead of it in the mean are `nsga2` (+0.100 ± 0.000; 3 seeds)." in text
+    assert "Not run so far: `model-grid`, `moead`" in text
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert all("imulat" in title for title in titles)
+    for figure in ("evaluations", "differences"):
+        assert (tmp_path / "figures" / f"search-{figure}.svg").stat().st_size > 10_000
 
 
 # ------------------------------------------------------------------------------------------------- problems
