@@ -19,6 +19,7 @@ from ..errors import BadInput
 from ..files import read_json
 from ..integrity import END_POINTS, as_snakemake
 from ..records import Damaged
+from ..search.promotions import became, read_promotions
 from ..search.proposals import Place, in_order, read_proposals
 from ..smoke import smoke_ids
 from ..start import read_start
@@ -100,7 +101,7 @@ def status_text(run_dir: Path) -> str:
         if ends
         else {}
     )
-    proposals = {search: read_proposals(run_dir, search) for search in config.searches}
+    proposals = {search: _proposals(run_dir, search) for search in config.searches}
     for search, made in proposals.items():
         settings, budget = search_settings(config, search), iterations(config, search)
         slotted = settings["schedule"] == "async"
@@ -139,6 +140,16 @@ def _read(path: Path) -> Any:
         return read_json(path)
     except (BadInput, ValueError):
         return None
+
+
+def _proposals(run_dir: Path, search: str) -> dict[Place, dict[str, Any] | None]:
+    """The decisions of a search; a candidate that is asked all questions stands in the place of its first stage."""
+    found = read_proposals(run_dir, search)
+    wholes = became(in_order(found), read_promotions(run_dir, search).values())
+    return {
+        place: own and {**own, "candidates": [wholes.get(id, id) for id in own["candidates"]]}
+        for place, own in found.items()
+    }
 
 
 def _heading(run_dir: Path, start: Mapping[str, Any], config: Config) -> list[str]:
