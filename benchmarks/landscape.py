@@ -56,7 +56,8 @@ over the benchmarks) with an error of 1 standard deviation of log I, log I^ = lo
 of .7 in logarithms, then the robust squash of AP-BMM, sigmoid((I^ - median) / (1.4826 MAD)), cut to [.05, 1].
 
 Durations follow tokens: 120 s for merging and loading, then all tokens generated at 700 a second, times a log-normal
-factor of sd .1: about 7 minutes for Instruct, an hour for Thinking."""
+factor of sd .1: about 7 minutes for Instruct, an hour for Thinking.
+"""
 
 import hashlib
 from collections.abc import Sequence

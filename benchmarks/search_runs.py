@@ -1,7 +1,8 @@
 """One run of the search benchmark: a search on a simulated problem, its evaluations on a simulated clock.
 
 A cell says what is run; `run` gives its record. Everything is decided by the cell: the same one gives the same record
-but for CPU seconds, and for a search's last digits on another machine."""
+but for CPU seconds, and for a search's last digits on another machine.
+"""
 
 import time
 from collections.abc import Iterator
