@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 CORES = 2
 POLL = 0.25  # seconds
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-EVALUATION = re.compile(r"^rule evaluate:$", re.MULTILINE)
+EVALUATION = re.compile(r"^(?:local)?rule evaluate:$", re.MULTILINE)
 JOB = re.compile(r"^(local)?(rule|checkpoint) \w+:$", re.MULTILINE)  # Snakemake's word for a job that starts
 
 

@@ -161,7 +161,12 @@ def test_a_failure(whole: Workflow, tmp_path: Path, policy: str) -> None:
     assert lost not in last["observed"]
     if policy == "continue":
         assert done.returncode == 0, done.stdout + done.stderr
-        assert last["failed"] == [lost]
+        # The attempt that records the failure may come after all others.
+        assert lost in [*last["failed"], *last["pending"]]
+        assert (
+            read_record(workflow.results / "candidates" / lost / "scores.json", "scores")["status"]
+            == "failed"
+        )
         assert_sound(workflow)
     else:
         assert done.returncode == 1
