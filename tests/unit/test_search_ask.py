@@ -112,6 +112,19 @@ def test_acquisition_and_reference_follow_the_settings(preset: str, others: dict
     assert function.sampler.sample_shape == torch.Size([16])
 
 
+@pytest.mark.parametrize(
+    ("more", "family"),
+    [(0, qLogNoisyExpectedHypervolumeImprovement), (1, qLogExpectedHypervolumeImprovement)],
+)
+def test_of_many_observations_the_front_is_taken_as_known(more: int, family: type) -> None:
+    """By their number alone, so that a decision replays."""
+    X = sobol(2, acquisition.KNOWN_FRONT + more, seed=0)
+    model = surrogate.fit(X[:8], toy(X[:8]), np.full((8, 2), 1e-4), settings())
+    with surrogate.seeded(0):
+        function = acquisition.build(model, X, toy(X), settings(), 0, np.array(REFERENCE))
+    assert type(function) is family
+
+
 @pytest.mark.parametrize("preset", ["bambo-robust", "bambo"])
 def test_the_posterior_follows_a_smooth_function(preset: str) -> None:
     X = sobol(3, 32, seed=0)
@@ -271,3 +284,54 @@ def test_the_posterior_front_is_not_fooled_by_luck() -> None:
     )
     assert non_dominated(Y)[16]
     assert not mask[16]
+
+
+def test_draws_do_not_mind_how_many_points_are_under_way() -> None:
+    """63 of them: each decision has a seed of its own, and so a draw of its own."""
+    X, Y, variance = observed(4, 20)
+    waiting = sobol(4, 63, seed=7)
+    known = {"pending": waiting, "asked": np.concatenate([X, waiting])}
+    chosen = settings(acquisition="thompson")
+    points = [propose(X, Y, variance, 1, seed, settings=chosen, **known)[0] for seed in range(6)]
+    assert len(np.unique(np.concatenate([waiting, *points]), axis=0)) == 63 + 6
+    assert np.concatenate(points).std(axis=0).max() > 0.05
+
+
+@pytest.mark.parametrize("others", [{}, {"mean_input": True}, {"noise": "inferred", "kernel": "matern52"}])
+def test_what_is_believed_leaves_the_mean_and_takes_variance_away(others: dict) -> None:
+    X, Y, variance = observed(3, 12)
+    model = surrogate.fit(X, Y, variance, settings(**others))
+    waiting, elsewhere = sobol(3, 4, seed=5), sobol(3, 32, seed=6)
+    with surrogate.seeded(0):
+        told = acquisition._believing(model, surrogate.tensor(waiting))
+    for points in (waiting, elsewhere):
+        (mean, sd), (same, less) = (surrogate.posterior(each, points) for each in (model, told))
+        np.testing.assert_allclose(same, mean, atol=1e-8)
+        assert (less <= sd + 1e-9).all()
+    assert (surrogate.posterior(told, waiting)[1] < 0.9 * surrogate.posterior(model, waiting)[1]).all()
+
+
+@pytest.mark.parametrize("name", ["qlogehvi", "qehvi"])
+def test_a_known_front_copes_with_many_points_under_way(name: str) -> None:
+    """Their subsets, of which BoTorch takes one term each, are a quadrillion."""
+    X, Y, variance = observed(3, 12)
+    waiting = sobol(3, 50, seed=5)
+    known = {"pending": waiting, "asked": np.concatenate([X, waiting])}
+    chosen = settings(acquisition=name)
+    point, _ = propose(X, Y, variance, 1, settings=chosen, **known)
+    assert not any(np.allclose(point, other, atol=1e-3) for other in waiting)
+    alone, _ = propose(X, Y, variance, 1, settings=chosen)
+    again, _ = propose(X, Y, variance, 1, settings=chosen, pending=alone, asked=np.concatenate([X, alone]))
+    assert np.abs(again - alone).max() > 0.01
+
+
+def test_a_batch_on_a_known_front_is_built_one_belief_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acquisition, "KNOWN_FRONT", 10)
+    X, Y, variance = observed(3, 12)
+    model = surrogate.fit(X, Y, variance, settings())
+    points, values = acquisition.maximise(model, X, Y, 3, settings(), 1, np.array(REFERENCE))
+    assert points.shape == (3, 3)
+    assert values.shape == (3,)
+    third, value = acquisition.maximise(model, X, Y, 1, settings(), 1, np.array(REFERENCE), points[:2])
+    np.testing.assert_allclose(third[0], points[2], atol=1e-3)
+    assert value[0] == pytest.approx(values[2], abs=1e-3)
