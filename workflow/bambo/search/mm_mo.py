@@ -32,8 +32,13 @@ def ask(study: Study, q: int, settings: Mapping[str, Any], seed: int) -> tuple[P
     """The next q points; see `ask.ask`."""
     random = np.random.default_rng(seed)
     model = surrogate.fit(study.X, study.Y, study.variance, settings, study.importance, study.weights)
-    known = settings, seed, study.reference, study.pending, study.bounds
-    found, _ = acquisition.maximise(model, study.X, study.Y, 2 * q, *known)
+    found = np.empty((0, study.dimension))
+    # One at a time, since the cost of a batch whose front is known doubles with each of its points.
+    for _ in range(2 * q):
+        waiting = np.concatenate([study.pending, found])
+        known = settings, seed, study.reference, waiting, study.bounds
+        point, _ = acquisition.maximise(model, study.X, study.Y, 1, *known)
+        found = np.concatenate([found, point])
     elites = study.X[np.argsort(-study.Y.sum(axis=1), kind="stable")[:ELITES]]
     factors = np.full(len(found), FACTOR)
     pool = bounded(crossed(found, mutants(elites, factors, random), random), study)
