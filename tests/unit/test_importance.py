@@ -365,7 +365,8 @@ def given_config(**changes: Any) -> Any:
 
 def test_a_search_that_asks_needs_prompts() -> None:
     with pytest.raises(
-        BadInput, match=r"importance\.prompts: missing.* searches\.ap; add one, or set importance\.activ"
+        BadInput,
+        match=r"importance\.prompts: missing.* searches\.ap; add one, or set importance\.activations",
     ):
         load(given_config())
     assert compares_activations(load(given_config(importance={"prompts": "p.txt"})))

@@ -32,7 +32,7 @@ rule activations:
         runtime=grown(CONFIG.resources.evaluate, "runtime"),
     params:
         python=CONFIG.evaluation.python or PYTHON,
-        folder=RUN,
+        folder=lambda wildcards, output: Path(output[0]).parents[1],
         device=CONFIG.evaluation.device,
         gpus=CONFIG.resources.evaluate.gpu,
         batch_size=CONFIG.evaluation.batch_size,

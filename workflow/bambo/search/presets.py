@@ -84,8 +84,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "model-grid": _GRID,
     # AP-BMM with a prior that lasts and the mended reranking.
     "ap-bmm": _AP_BMM,
-    # Its published settings: the prior as starting values of the lengthscales; 8 + 40 evaluations, 4 at a time. Not in a
-    # search's hands are the article's reference point (-.2, -.2), and its prior over the scored questions.
+    # Its published settings: the prior as starting values of the lengthscales; 8 + 40 evaluations, 4 at a time. Not in
+    # a search's hands are the article's reference point (-.2, -.2), and its prior over the scored questions.
     "ap-bmm-published": _AP_BMM
     | {"fold": False, "kernel": "matern52", "lengthscale_prior": "importance-start", "noise": "inferred"},
     # The paper's baselines (section 4.3): one that needs a base is no reason not to compare the others.
