@@ -229,7 +229,7 @@ def test_page_ranks_by_pairs_says_who_is_ahead_and_that_all_is_simulated(
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert rows[1:5] == ["nsga2", "ap-bmm", "layer-wise", "sobol"]
     assert "The best of ours is `ap-bmm`." in text
-    assert "**It does not lead**: ahead of it in the mean are `nsga2` (+0.100 ± 0.000; 3 seeds)." in text
+    assert "**It does not lead**: ahead of it in the mean are `nsga2` (+0.100 ± 0.000; seeds: 3)." in text
     assert "Not run so far: `model-grid`, `moead`" in text
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert all("imulat" in title for title in titles)
