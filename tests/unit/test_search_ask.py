@@ -320,6 +320,11 @@ def test_a_known_front_copes_with_many_points_under_way(name: str) -> None:
     chosen = settings(acquisition=name)
     point, _ = propose(X, Y, variance, 1, settings=chosen, **known)
     assert not any(np.allclose(point, other, atol=1e-3) for other in waiting)
+    model = surrogate.fit(X, Y, variance, chosen)
+    with surrogate.seeded(0):
+        function = acquisition.build(model, X, Y, chosen, 0, np.array(REFERENCE), waiting)
+    sd, less = (surrogate.posterior(each, waiting)[1] for each in (model, function.model))
+    assert (less < 0.9 * sd).all()
     alone, _ = propose(X, Y, variance, 1, settings=chosen)
     again, _ = propose(X, Y, variance, 1, settings=chosen, pending=alone, asked=np.concatenate([X, alone]))
     assert np.abs(again - alone).max() > 0.01
