@@ -28,6 +28,7 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
     The seeds of ours alone, since landscapes differ; without searches that ran on fewer than half of them.
     """
     figure = new_figure(4.6)
+    drawn = set()
     looks = {
         name: style.SEARCHES[max(place - 1, 0)] for place, name in enumerate(SHOWN)
     }  # ours have one look
@@ -39,6 +40,7 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
             curve = curve[curve["count"] == curve["count"].max()]
             if curve["count"].max() < len(by_seed(space[space["n"] == curve.index[-1]], OURS[dimension])) / 2:
                 continue
+            drawn.add(preset)
             if preset in looks:
                 colour, marker = looks[str(preset)]
                 axes.plot(
@@ -58,11 +60,10 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
                 axes.plot(curve.index, curve["mean"], color="#b5b5b5", linewidth=1, zorder=1)
         axes.set(title=SPACES[dimension], xlabel="evaluations")
     figure.axes[0].set_ylabel("hypervolume of the chosen set,\nshare of the best known")
-    present = set(rows["preset"])
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4.5, label=name)
         for name, (colour, marker) in looks.items()
-        if name in present and name not in OURS.values()
+        if name in drawn and name not in OURS.values()
     ]
     ours = looks[OURS[8]]
     handles.insert(
