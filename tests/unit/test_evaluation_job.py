@@ -3,7 +3,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def test_scores_and_samples_of_two_benchmarks(tmp_path: Path) -> None:
     assert (scores["engine"], scores["device"], scores["gpus"]) == ("hf", "scripted", 0)
     assert scores["sampling"] == {"do_sample": False}
     assert scores["max_tokens"] == {"gpqa": 20, "aime": 20}
-    assert scores["machine"] == asdict(Machine())
+    assert scores["machine"] == Machine().record()
     assert scores["samples"] == file_hash(tmp_path / "out" / "samples.parquet")
     gpqa = scores["benchmarks"]["gpqa"]
     expected = {

@@ -1,7 +1,7 @@
 """What an engine owes the language model of the harness; each engine is a module of its own."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class Machine:
     memory_share: float = 0.9  # of the GPU's memory, for engines that take it at the start
     model_length: int | None = None  # tokens of prompt and answer to make room for; None is the model's own
     pause: tuple[float, float] = (0.0, 0.0)  # of simulated ones: median (s), sd of its logarithm
+
+    def record(self) -> dict[str, Any]:
+        """What scores say of it: nothing of pauses, which real ones do not make."""
+        return {key: value for key, value in asdict(self).items() if key != "pause"}
 
 
 class Request(NamedTuple):

@@ -7,7 +7,6 @@ import random
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,7 @@ def evaluate(
         "sampling": settings["sampling"],
         "max_tokens": {name: task["max_tokens"] for name, task in settings["tasks"].items()},
         "dtype": settings["dtype"],
-        "machine": asdict(machine),
+        "machine": machine.record(),
         "benchmarks": benchmarks,
         # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
         "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
