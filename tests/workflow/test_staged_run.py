@@ -19,8 +19,8 @@ def staged_config(**searches: Any) -> dict[str, Any]:
         "preset": "sobol",
         "granularity": "block",
         "n_initial": 6,
-        "iterations": 2,
-        "batch_size": 4,
+        "iterations": 1,
+        "batch_size": 6,
         "leave": 0.6,
     }
     return config | {"searches": {name: cheap | own for name, own in searches.items()}}
