@@ -5,6 +5,7 @@ the same bytes, so that a truncated file, a flipped byte and a file of another v
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def read_record(path: Path, kind: str) -> dict[str, Any]:
     if not whole:
         raise Damaged(f"{path}: damaged, its contents do not match its checksum; {remedy}")
     return value
+
+
+def is_made(path: Path, kind: str) -> bool:
+    """Whether a record is there, whole; a damaged one is named on stderr, to be made anew from the same files."""
+    if not Path(path).exists():
+        return False
+    try:
+        read_record(path, kind)
+    except Damaged as error:
+        print(f"{error}; decided anew", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _format(kind: str) -> str:

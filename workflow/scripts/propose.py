@@ -1,7 +1,6 @@
 """One decision of a search; one that was made is emitted again as it is, and a damaged one is decided anew."""
 
 import os
-import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,25 +8,13 @@ from pathlib import Path
 from bambo.config import deciding, load, search_settings, settings_hash
 from bambo.files import read_json
 from bambo.jobs import job
-from bambo.records import Damaged, read_record, write_record
+from bambo.records import is_made, read_record, write_record
 from bambo.run import Run
 from bambo.space import expand
 
 # More threads add in another order: last digits, and so proposals, would differ.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 WAIT = 0.2  # seconds between looks at whether another slot has decided
-
-
-def decided(path: Path) -> bool:
-    """Whether the decision is there, whole; the same files give a damaged one again."""
-    if not path.exists():
-        return False
-    try:
-        read_record(path, "proposal")
-    except Damaged as error:
-        print(f"{error}; decided anew", file=sys.stderr, flush=True)
-        return False
-    return True
 
 
 def restore_recipes(config, proposal, variables, settings):
@@ -82,7 +69,7 @@ def decide(config, search, key, output, settings, variables):
     run, normalisation = Run.open(config), read_json(snakemake.input.normalisation)
     imports(config, search, settings)
     with alone(config, search, settings):
-        if decided(output):  # by a process that a start before this one left behind
+        if is_made(output, "proposal"):  # by a process that a start before this one left behind
             return
         proposal = propose(
             run,
@@ -121,7 +108,7 @@ with job(snakemake.log[0]):
     settings = search_settings(config, search)
     variables = read_json(snakemake.input.variables)["variables"]
     output = Path(snakemake.output[0])
-    if decided(output):
+    if is_made(output, "proposal"):
         restore_recipes(config, read_record(output, "proposal"), variables, settings)
         os.utime(output)
     else:

@@ -105,19 +105,19 @@ def maximise(
 
     bounds: of the points [2 x D], None for the unit cube.
     """
-    box = np.array([np.zeros(X.shape[1]), np.ones(X.shape[1])]) if bounds is None else bounds
+    box = _box(bounds, X.shape[1])
     reference = _corner(Y, settings, reference)
     with seeded(seed):
         if settings["acquisition"] == "thompson":
             raw = within(sobol(X.shape[1], settings["raw_samples"], seed), bounds)
-            return _optima(_draws(model, q, reference), raw, settings, tensor(box))
+            return _optima(_draws(model, q, reference), raw, settings, box)
         found, values = np.empty((0, X.shape[1])), np.empty(0)
         together = 1 if _knows_front(X, settings) else q  # one more at a time is believed
         while len(found) < q:
             waiting = found if pending is None else np.concatenate([pending, found])
             points, own = optimize_acqf(
                 _improvement(model, X, Y, settings, seed, reference, waiting),
-                bounds=tensor(box),
+                bounds=box,
                 q=together,
                 num_restarts=settings["restarts"],
                 raw_samples=settings["raw_samples"],
@@ -150,7 +150,7 @@ def pool(
             "acquisition: found thompson with gap_reward or proximity_penalty, which need one value of all candidates; "
             "set both to 0"
         )
-    box = np.array([np.zeros(X.shape[1]), np.ones(X.shape[1])]) if bounds is None else bounds
+    box = _box(bounds, X.shape[1])
     reference = _corner(Y, settings, reference)
     with seeded(seed):
         function = _improvement(model, X, Y, settings, seed, reference, pending)
@@ -160,7 +160,7 @@ def pool(
         starts, _ = initialize_q_batch(raw, at_raw, max(settings["restarts"], size))
         optima, values = optimize_acqf(
             function,
-            bounds=tensor(box),
+            bounds=box,
             q=1,
             num_restarts=len(starts),
             batch_initial_conditions=starts,
@@ -237,6 +237,11 @@ def _believing(model: ModelListGP, points: torch.Tensor) -> ModelListGP:
             options = {"noise": noise} if known else {}
             processes.append(process.condition_on_observations(points, mean, **options))
     return ModelListGP(*processes)
+
+
+def _box(bounds: NDArray[np.float64] | None, dimension: int) -> torch.Tensor:
+    """Bounds [2 x D]; those of the unit cube for None."""
+    return tensor(np.array([np.zeros(dimension), np.ones(dimension)]) if bounds is None else bounds)
 
 
 def _corner(

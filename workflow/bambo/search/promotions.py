@@ -51,7 +51,8 @@ def promote(
 
     They are compared with the end points and with all that the search has asked all questions by now.
     """
-    return _decide(run, search, key, proposal, settings, normalisation, _compared(run, search, normalisation))
+    compared = _compared(run, search, normalisation)
+    return _decide(run, search, key, proposal["whole"], settings, normalisation, compared)
 
 
 def again(
@@ -63,15 +64,7 @@ def again(
 ) -> dict[str, Any]:
     """A record made anew from what it saw; what had failed is passed over."""
     judged = {id: own for id, own in proposal["whole"].items() if id not in record["failed"]}
-    made = _decide(
-        run,
-        record["search"],
-        record["key"],
-        {**proposal, "whole": judged},
-        settings,
-        normalisation,
-        record["compared"],
-    )
+    made = _decide(run, record["search"], record["key"], judged, settings, normalisation, record["compared"])
     return {**made, "failed": record["failed"]}
 
 
@@ -79,18 +72,19 @@ def _decide(
     run: Run,
     search: str,
     key: str,
-    proposal: Mapping[str, Any],
+    first: Mapping[str, str],
     settings: Mapping[str, Any],
     normalisation: Mapping[str, Any],
     compared: Sequence[str],
 ) -> dict[str, Any]:
+    """first: first stage -> the candidate that it becomes where it is promoted."""
     # Here, not above: readers of these records need no statistics, which take a second to import.
     from .staging import judge
 
     wholes = [_terms(run, id, normalisation) for id in compared]
     values = evaluate([run.scores(id) for id in compared], normalisation, settings["noise_share"])
     promoted, left, failed = {}, {}, []
-    for id in proposal["whole"]:
+    for id in first:
         if run.scores(id)["status"] != "ok":
             failed.append(id)
             continue
@@ -105,7 +99,7 @@ def _decide(
         "search": search,
         "key": key,
         "leave": settings["leave"],
-        "candidates": [proposal["whole"][id] for id in promoted],
+        "candidates": [first[id] for id in promoted],
         "promoted": promoted,
         "left": left,
         "failed": failed,
