@@ -59,6 +59,12 @@ FOR_TOKENS = np.array([0.02, 0.02, 0.25, 0.30, 0.06, 0.10, 0.15, 0.10])
 BENCHMARKS = {"tiny_gpqa": ((0.42, 0.86), (4.0, 36.0), 150), "tiny_aime": ((0.25, 0.80), (4.2, 46.0), 150)}
 
 
+def toy(X: np.ndarray) -> np.ndarray:
+    """Two objectives in [0, 1]: later variables matter more for one, earlier ones for the other."""
+    weights = np.linspace(1, 3, X.shape[1]) / np.linspace(1, 3, X.shape[1]).sum()
+    return np.stack([1 / (1 + np.exp(-8 * (X @ weights - 0.5))), 1 - (X @ weights[::-1]) ** 2], axis=1)
+
+
 def true_scores(x: np.ndarray, benchmark: str) -> tuple[float, float]:
     """Accuracy and tokens without noise at the eight weights x of thinking."""
     (low, high), (short, long), _ = BENCHMARKS[benchmark]

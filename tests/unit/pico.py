@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bambo.checkpoint import groups, open_checkpoint
+from bambo.run import Run
+from bambo.sources import describe
 from safetensors.torch import save_file
 
 SIZES = {
@@ -64,6 +67,18 @@ def make_pair(folder: Path, architecture: str = "qwen3", **options: Any) -> dict
     for seed, path in enumerate(paths.values()):
         make_model(path, architecture, seed=seed, **options)
     return paths
+
+
+def run_of(pair: dict[str, Path], **options: Any) -> Run:
+    """What candidates of a pair share, with nothing to evaluate; nothing of it is written."""
+    return Run(
+        folder=Path("nowhere"),
+        sources={name: describe(str(path), None) for name, path in pair.items()},
+        groups=list(groups(open_checkpoint(pair["instruct"]))),
+        files_from="instruct",
+        evaluation={},
+        **{"end_point_evaluation": {}, **options},
+    )
 
 
 def make_adapter(model: Path, path: Path, *, seed: int = 0, **options: Any) -> Path:

@@ -1,19 +1,18 @@
 """Attention and MLP of each layer apart: which tensors are whose, and one name for one model."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pico
 import pytest
 import torch
-from bambo.checkpoint import groups, layer_of, members, modules, open_checkpoint
+from bambo.checkpoint import layer_of, members, modules, open_checkpoint
 from bambo.errors import BadInput
 from bambo.evaluation.simulated import _share
 from bambo.merging import merge, merged_tensors, open_sources
 from bambo.partition import layer_differences
 from bambo.recipe import make_recipe
-from bambo.run import Merge, Run, joined
+from bambo.run import Merge, joined
 from bambo.sources import describe
 from bambo.space import expand, parts, variables
 from safetensors.torch import load_file
@@ -102,14 +101,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(pair):
-    return Run(
-        folder=Path("nowhere"),
-        sources={name: describe(str(path), None) for name, path in pair.items()},
-        groups=list(groups(open_checkpoint(pair["instruct"]))),
-        files_from="instruct",
-        evaluation={},
-        end_point_evaluation={},
-    )
+    return pico.run_of(pair)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pico
 import pytest
 import torch
-from bambo.checkpoint import groups, open_checkpoint
+from bambo.checkpoint import open_checkpoint
 from bambo.errors import BadInput
 from bambo.evaluation.prompts import check_overlap
 from bambo.files import read_json
@@ -25,7 +25,6 @@ from bambo.run import Run
 from bambo.search import surrogate
 from bambo.search.design import sobol
 from bambo.search.presets import PRESETS
-from bambo.sources import describe
 from bambo.space import expand, parts, variables
 from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, add_candidate, fail, fake_run, frames
 from safetensors.torch import load_file
@@ -48,14 +47,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def run(pair: dict[str, Path]) -> Run:
-    return Run(
-        folder=Path("nowhere"),
-        sources={name: describe(str(path), None) for name, path in pair.items()},
-        groups=list(groups(open_checkpoint(pair["instruct"]))),
-        files_from="instruct",
-        evaluation={},
-        end_point_evaluation={},
-    )
+    return pico.run_of(pair)
 
 
 def layers(pair: dict[str, Path]) -> list[dict]:

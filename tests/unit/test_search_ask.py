@@ -1,7 +1,6 @@
 """Surrogates, acquisitions and proposals on toy problems; small budgets, so that it stays quick."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from botorch.acquisition.multi_objective.logei import (
     qLogNoisyExpectedHypervolumeImprovement,
 )
 from botorch.acquisition.multi_objective.monte_carlo import qExpectedHypervolumeImprovement
-from fake_run import SOURCES, plain
+from fake_run import SOURCES, plain, toy
 from gpytorch.kernels import MaternKernel, RBFKernel, ScaleKernel
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood, GaussianLikelihood
 from gpytorch.priors import GammaPrior, LogNormalPrior
@@ -29,22 +28,11 @@ REFERENCE = [-0.1, -0.1]
 NAMES = ["reasoning", "efficiency"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(preset: str = "bambo-robust", **others: Any) -> dict[str, Any]:
     return {**PRESETS[preset], **SMALL, **others}
-
-
-def toy(X: np.ndarray) -> np.ndarray:
-    """Two objectives in [0, 1]: later variables matter more for one, earlier ones for the other."""
-    weights = np.linspace(1, 3, X.shape[1]) / np.linspace(1, 3, X.shape[1]).sum()
-    return np.stack([1 / (1 + np.exp(-8 * (X @ weights - 0.5))), 1 - (X @ weights[::-1]) ** 2], axis=1)
 
 
 def observed(dimension: int = 3, n: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,11 +1,9 @@
 """Reranking by coverage of the front: where the published formulas fail, and that each part can be off."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from bambo.errors import BadInput
 from bambo.search import acquisition, coverage, surrogate
 from bambo.search.ask import ask
@@ -20,12 +18,7 @@ SMALL = {"restarts": 2, "raw_samples": 32, "mc_samples": 16}
 OFF = {"gap_reward": 0.0, "proximity_penalty": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(**others: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Priors of the surrogate's lengthscales, and the mean of the weights as one more input."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,7 @@ SMALL = {"restarts": 2, "raw_samples": 32, "mc_samples": 16}
 IMPORTANCE = np.array([1.0, 0.05, 0.4, 0.2])
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(**others: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bambo.search.ask import OPTIMISERS, ask
 from bambo.search.design import sobol, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.study import Study
-from fake_run import SOURCES, plain
+from fake_run import SOURCES, plain, toy
 from pymoo.algorithms.moo.moead import MOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.population import Population
@@ -29,18 +29,7 @@ RIVALS = [name for name in OPTIMISERS if name != "bayesian"]
 EVOLUTIONARY = ["nsga2", "moead", "cma-es"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def toy(X: np.ndarray) -> np.ndarray:
-    """Two objectives in [0, 1]: later variables matter more for one, earlier ones for the other."""
-    weights = np.linspace(1, 3, X.shape[1]) / np.linspace(1, 3, X.shape[1]).sum()
-    return np.stack([1 / (1 + np.exp(-8 * (X @ weights - 0.5))), 1 - (X @ weights[::-1]) ** 2], axis=1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def more(X: np.ndarray, m: int) -> np.ndarray:

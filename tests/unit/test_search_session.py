@@ -3,13 +3,11 @@
 import doctest
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from bambo.errors import BadInput
 from bambo.pareto import non_dominated
 from bambo.search import Search, session
@@ -21,12 +19,7 @@ from fake_run import plain
 SMALL = {"restarts": 2, "raw_samples": 32, "mc_samples": 16}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small(preset: str, dimension: int = 3, **others: Any) -> Search:

@@ -1,6 +1,5 @@
 """Thompson sampling: draws are of the posterior, directions give the hypervolume, batches are large and repeatable."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,23 +12,13 @@ from bambo.search.design import sobol, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.study import Study
 from botorch.sampling.pathwise import get_matheron_path_model
-from fake_run import SOURCES, plain
+from fake_run import SOURCES, plain, toy
 
 SETTINGS = {**PRESETS["bambo-robust"], "acquisition": "thompson", "restarts": 2, "raw_samples": 32}
 REFERENCE = np.array([-0.1, -0.1])
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def toy(X: np.ndarray) -> np.ndarray:
-    weights = np.linspace(1, 3, X.shape[1]) / np.linspace(1, 3, X.shape[1]).sum()
-    return np.stack([1 / (1 + np.exp(-8 * (X @ weights - 0.5))), 1 - (X @ weights[::-1]) ** 2], axis=1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def propose(X: np.ndarray, q: int, seed: int = 1, **changes: Any) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,23 +1,20 @@
 """A search that starts from a coarser one: its config, its points, and what it takes over."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pico
 import pytest
-from bambo.checkpoint import groups, open_checkpoint
+from bambo.checkpoint import open_checkpoint
 from bambo.config import load, search_settings
 from bambo.errors import BadInput
 from bambo.pareto import thinned
 from bambo.partition import layer_differences
-from bambo.run import Run
 from bambo.search.ask import ask
 from bambo.search.design import Start, initial, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.start import best_first, box_around
 from bambo.search.study import Study
-from bambo.sources import describe
 from bambo.space import expand, parts, projected, variables
 from demo_config import demo
 from hypothesis import given
@@ -142,14 +139,7 @@ def differences(pair):
 
 @pytest.fixture(scope="module")
 def run(pair):
-    return Run(
-        folder=Path("nowhere"),
-        sources={name: describe(str(path), None) for name, path in pair.items()},
-        groups=list(groups(open_checkpoint(pair["instruct"]))),
-        files_from="instruct",
-        evaluation={},
-        end_point_evaluation={"repeats": 4},
-    )
+    return pico.run_of(pair, end_point_evaluation={"repeats": 4})
 
 
 def of(differences, strategy, n_blocks=3, merging=LINEAR, names=NAMES):
