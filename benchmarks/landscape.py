@@ -183,18 +183,13 @@ class Landscape:
         jitter = np.array([_jitter(self.seed, repeat, x) for x in X])
         return Observation(np.asarray(Y), np.asarray(told), (SECONDS + tokens / SPEED) * jitter, tokens)
 
-    def differences_of(self, x: Array, others: Array, share: float = 1.0) -> tuple[Array, Array]:
-        """Objectives of point x [38] less those of others [n x 38], and the standard errors, each [n x 2].
+    def terms(self, x: Array, share: float = 1.0) -> dict[str, Array]:
+        """What each question adds to the objectives of point x [38], of each benchmark [questions x 2].
 
-        Paired: the same questions for both, so that what is common to them cancels.
+        Objectives are the sums over benchmarks of the means; see `bambo.search.staging`.
         """
-        X = np.vstack([x, others])
-        difference, variance = np.zeros((len(others), 2)), np.zeros((len(others), 2))
-        for columns in self._values(X, self.answers(X, share)):
-            gap = columns[:, :1] - columns[:, 1:]  # [2 x others x questions]
-            difference += gap.mean(axis=2).T
-            variance += (gap.var(axis=2, ddof=1) / gap.shape[2]).T
-        return difference, np.sqrt(variance)
+        columns = self._values(x[None], self.answers(x[None], share))
+        return {name: own[:, 0].T for name, own in zip(BENCHMARKS, columns, strict=True)}
 
     def _values(self, X: Array, answers: Sequence[Answers]) -> list[Array]:
         """For each benchmark, what every question adds to the objectives at this noise [2 x n x questions]."""
@@ -235,8 +230,8 @@ class Problem:
     def observe(self, X: Array, share: float = 1.0, repeat: int = 0) -> Observation:
         return self.landscape.observe(self.layers(X), share, repeat)
 
-    def differences_of(self, x: Array, others: Array, share: float = 1.0) -> tuple[Array, Array]:
-        return self.landscape.differences_of(self.layers(x[None])[0], self.layers(others), share)
+    def terms(self, x: Array, share: float = 1.0) -> dict[str, Array]:
+        return self.landscape.terms(self.layers(x[None])[0], share)
 
 
 def layerwise(landscape: Landscape) -> Problem:

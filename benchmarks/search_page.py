@@ -25,6 +25,7 @@ from search_report import (
     function_table,
     main_table,
     pair_table,
+    staged_table,
     trial_table,
     workers_table,
 )
@@ -149,6 +150,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
             workers_table(rows),
             "Where a batch has 16 points at 16 workers.",
         ),
+        ("Staged evaluation, 48 evaluations, simulated", staged_table(rows), STAGED_WORDS),
         *(
             (
                 f"Test functions, simulated searches, D = {dimension}, 48 evaluations",
@@ -166,6 +168,10 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
     return parts
 
 
+STAGED_WORDS = (
+    "Each point is asked the first share of the questions, and left where it is dominated with the probability "
+    "`leave`; what is left counts as an evaluation. Promoted points are merged and loaded twice."
+)
 FUNCTION_WORDS = (
     "Noise-free, optima moved by each seed, without importance; simulated durations. "
     "Shares of the true front's hypervolume."

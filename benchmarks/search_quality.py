@@ -38,22 +38,34 @@ TUNED, REPORTED = 0, 100  # first seeds
 WIDE = {8: ("bambo-robust", "bambo"), 38: ("layer-wise", "ap-bmm", "qnehvi")}  # at 16 workers, too
 BLOCKS = (4, 6, 8, 12, 16)
 STRATEGIES = ("hybrid", "variance", "balance", "uniform")
-# What was tried for defaults, in the space of layers.
+# (preset, D, noise, share of the questions that is asked first, probability at which a point is left).
+STAGED = (
+    ("bambo-robust", 8, 0.25, 0.25, 0.9),
+    ("bambo-robust", 8, 0.25, 0.25, 0.75),
+    ("bambo-robust", 8, 0.25, 0.5, 0.9),
+    ("layer-wise", 38, 0.25, 0.25, 0.9),
+    ("bambo-robust", 8, 1.0, 0.25, 0.9),
+)
+# What was tried for defaults.
 _NO_RERANKING = (("gap_reward", 0.0), ("proximity_penalty", 0.0))
 _NO_PRIOR = (("lengthscale_prior", "dimension-scaled"),)
+_MATERN, _MEAN = (("kernel", "matern52"),), (("mean_input", True),)
 TRIALS = (
-    Cell("ap-bmm", 38, 0),
-    Cell("ap-bmm", 38, 0, changes=_NO_RERANKING),
-    Cell("ap-bmm", 38, 0, changes=_NO_PRIOR),
-    Cell("ap-bmm", 38, 0, changes=(*_NO_PRIOR, *_NO_RERANKING)),
-    Cell("ap-bmm", 38, 0, constants=(("STRENGTH", 0.5),)),
-    Cell("ap-bmm", 38, 0, constants=(("STRENGTH", 2.0),)),
-    Cell("ap-bmm", 38, 0, constants=(("SCALE", 0.7),)),
-    Cell("ap-bmm", 38, 0, changes=(("mean_input", True),)),
-    Cell("layer-wise", 38, 0),
-    Cell("layer-wise", 38, 0, changes=(("mean_input", True),)),
-    Cell("bambo-robust", 8, 0),
-    Cell("bambo-robust", 8, 0, changes=(("mean_input", True),)),
+    *(Cell("layer-wise", 38, 0, changes=changes) for changes in ((), _MATERN, _MEAN, (*_MATERN, *_MEAN))),
+    *(Cell("bambo-robust", 8, 0, changes=changes) for changes in ((), _MATERN, _MEAN, (*_MATERN, *_MEAN))),
+    *(
+        Cell("ap-bmm", 38, 0, changes=changes)
+        for changes in (
+            (),
+            _NO_RERANKING,
+            _NO_PRIOR,
+            (*_NO_PRIOR, *_NO_RERANKING),
+            _MATERN,
+            _MEAN,
+            (*_MATERN, *_MEAN),
+        )
+    ),
+    *(Cell("ap-bmm", 38, 0, constants=(("STRENGTH", strength),)) for strength in (0.5, 2.0)),
 )
 
 
@@ -80,6 +92,10 @@ def groups(tune: bool) -> dict[str, list[Cell]]:
         "longer": [replace(cell, budget=88) for cell in main],
         "ablation": [*dict.fromkeys(ablation)],
         "noise": [replace(cell, noise=noise) for noise in (1.0, 0.0) for cell in main],
+        "staged": [
+            Cell(preset, dimension, 0, noise=noise, first_share=share, changes=(("leave", leave),))
+            for preset, dimension, noise, share, leave in STAGED
+        ],
         "workers": [replace(cell, budget=88) for cell in wide],
         "full": [Cell("bambo-robust", 8, 0, full=True), Cell("layer-wise", 38, 0, full=True)],
         "functions": [replace(cell, problem=name, noise=0.0) for name in FUNCTIONS for cell in main],
@@ -92,6 +108,7 @@ ORDER = [
     ("main", 0, 4),
     ("main", 4, 8),
     ("longer", 0, 4),
+    ("staged", 0, 8),
     ("ablation", 0, 4),
     ("noise", 0, 2),
     ("workers", 0, 2),
@@ -100,6 +117,7 @@ ORDER = [
     ("main", 8, 16),
     ("longer", 4, 16),
     ("noise", 2, 16),
+    ("staged", 8, 16),
     ("ablation", 4, 16),
     ("workers", 2, 16),
     ("functions", 2, 16),

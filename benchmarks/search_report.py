@@ -29,7 +29,7 @@ SHARED = (
 )
 SEARCHES = {8: ("bambo-robust", *SHARED), 38: ("layer-wise", *SHARED, "ap-bmm-published")}
 PAPER = "bambo"
-SETTING = ["problem", "noise", "workers", "strategy", "full", "changes"]
+SETTING = ["problem", "noise", "workers", "strategy", "full", "first_share", "changes"]
 
 
 class Difference(NamedTuple):
@@ -61,7 +61,9 @@ def frame(records: Mapping[Cell, Mapping[str, Any]]) -> pd.DataFrame:
     for cell, record in records.items():
         fields = {key: value for key, value in vars(cell).items() if key not in ("changes", "constants")}
         fields["changes"] = ", ".join(f"{key}: {value}" for key, value in [*cell.changes, *cell.constants])
+        fields["first_share"] = cell.first_share or 1.0
         costs = {key: record[key] for key in ("cpu_per_proposal", "utilisation")}
+        costs |= {"tokens": record.get("tokens", np.nan), "left": record.get("left", 0)}  # of the whole run
         for look in record["looks"]:
             # The first part of a finer grid is no whole grid; that of any other search is what a shorter one returns.
             if cell.preset == "model-grid" and look["n"] in BUDGETS and look["n"] != cell.budget:
@@ -105,6 +107,7 @@ def chosen(rows: pd.DataFrame, **fields: Any) -> pd.DataFrame:
         "workers": 4,
         "strategy": "hybrid",
         "full": False,
+        "first_share": 1.0,
         "changes": "",
     }
     for name, value in {**usual, **fields}.items():
@@ -211,6 +214,7 @@ def ablation_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
     """Partitions: by strategy and number of blocks, `bambo-robust` in each, against 6 hybrid blocks."""
     found = rows[(rows["preset"] == "bambo-robust") & (rows["problem"] == LANDSCAPE) & (rows["n"] == n)]
     found = found[(found["noise"] == NOISE) & (found["workers"] == 4) & ~found["full"]]
+    found = found[(found["first_share"] == 1) & (found["changes"] == "")]
     base = found[(found["strategy"] == "hybrid") & (found["dimension"] == 8)].set_index("seed")["posterior"]
     lines = [
         "| blocks | strategy | D | seeds | chosen set | less that of 6 hybrid blocks |",
@@ -270,6 +274,30 @@ def full_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
                 f"| {costs[0]:.2f} | {costs[1]:.2f} |"
             )
     return lines if len(lines) > 2 else []
+
+
+def staged_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
+    """What a first share of the questions saves, and what it costs, against all questions at once."""
+    lines = [
+        "| search | D | noise | first share | leave | seeds | chosen set, less that of all questions at once "
+        "| observed set | generated tokens, share | left of {n} | hours, share |".replace("{n}", str(n)),
+        "|---" * 11 + "|",
+    ]
+    rows = rows[(rows["n"] == n) & (rows["budget"] == n)]
+    staged = rows[rows["first_share"] < 1]
+    groups = staged.groupby(["dimension", "preset", "noise", "first_share", "changes"])
+    for (dimension, preset, noise, share, changes), own in groups:
+        base = chosen(rows, dimension=dimension, noise=noise)
+        base = base[base["preset"] == preset].set_index("seed")
+        own = own.set_index("seed")
+        own = own[own.index.isin(base.index)]
+        gaps = [difference(own[key], base[key]) for key in ("posterior", "observed")]
+        ratios = [f"{own[key].mean() / base.loc[own.index, key].mean():.2f}" for key in ("tokens", "hours")]
+        lines.append(
+            f"| {preset} | {dimension} | {noise:g} | {share:g} | {str(changes).removeprefix('leave: ')} "
+            f"| {gaps[0].pairs} | {gaps[0]} | {gaps[1]} | {ratios[0]} | {own['left'].mean():.0f} | {ratios[1]} |"
+        )
+    return lines if groups.ngroups else []
 
 
 def trial_table(rows: pd.DataFrame, n: int = 48) -> list[str]:

@@ -79,6 +79,50 @@ def test_the_landscape_that_is_evaluated_has_the_cells_noise() -> None:
     assert noisy["claimed"] > noisy["observed"] + 0.02
 
 
+def test_what_is_left_saves_tokens_and_what_is_promoted_ends_as_if_asked_at_once() -> None:
+    staged = replace(CELL, first_share=0.25, changes=(("leave", 0.9),))
+    for cell in (staged, replace(staged, changes=(("leave", 0.9), ("schedule", "async")))):
+        task = problem("landscape", 8, 100)
+        clock = Clock(task, cell)
+        ended = list(clock.evaluations())
+        times = [each.clock for each in ended]
+        assert len(ended) == cell.budget
+        assert cell.changes != staged.changes or max(times[:8]) < min(times[8:])
+        whole = [each for each in ended if each.whole]
+        assert 5 < len(whole) < len(ended) - 3
+        for each in whole:
+            np.testing.assert_allclose(each.y, task.observe(each.x[None]).Y[0])
+        # The same points: Sobol's do not depend on what was observed.
+        full = Clock(task, replace(cell, first_share=None, changes=cell.changes[1:]))
+        asked = np.array([each.x for each in full.evaluations()])
+        assert {tuple(each.x) for each in ended} == set(map(tuple, asked))
+        everything = task.observe(asked).tokens.sum()
+        first = sum(task.observe(each.x[None], 0.25).tokens[0] for each in ended if not each.whole)
+        assert clock.tokens == pytest.approx(
+            first + sum(task.observe(each.x[None]).tokens[0] for each in whole)
+        )
+        assert clock.tokens < 0.9 * everything
+
+
+def test_what_is_left_is_dominated_in_truth_more_often_than_not() -> None:
+    task = problem("landscape", 8, 100)
+    cell = replace(CELL, first_share=0.25, changes=(("leave", 0.9),), budget=40)
+    ended = list(Clock(task, cell).evaluations())
+    whole = task.true(np.array([each.x for each in ended if each.whole]))
+    left = task.true(np.array([each.x for each in ended if not each.whole]))
+    dominated = [(whole >= y).all(axis=1).any() for y in left]
+    assert np.mean(dominated) > 0.8
+
+
+def test_end_points_are_asked_all_questions_at_once() -> None:
+    task = problem("landscape", 8, 100)
+    clock = Clock(task, replace(CELL, first_share=0.25, changes=(("leave", 0.51),), budget=10))
+    ended = list(clock.evaluations())
+    ends = [each for each in ended if each.x.tolist() in ([0.0] * 8, [1.0] * 8)]
+    assert [each.whole for each in ends] == [True, True]
+    assert not all(each.whole for each in ended)
+
+
 # ------------------------------------------------------------------------------------------------- going on
 
 
@@ -235,6 +279,32 @@ def test_page_ranks_by_pairs_says_who_is_ahead_and_that_all_is_simulated(
     assert all("imulat" in title for title in titles)
     for figure in ("evaluations", "differences"):
         assert (tmp_path / "figures" / f"search-{figure}.svg").stat().st_size > 10_000
+
+
+def test_staged_searches_stand_beside_those_that_ask_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
+    monkeypatch.setattr(
+        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
+    )
+    records = {}
+    for seed in (100, 101):
+        whole = Cell("bambo-robust", 8, seed)
+        staged = replace(whole, first_share=0.25, changes=(("leave", 0.9),))
+        look = {"n": 48, "observed": 0.4, "posterior": 0.6, "claimed": 0.9, "clock": 3600.0}
+        records[whole] = record(whole, looks=[look], tokens=1000)
+        records[staged] = record(
+            staged, looks=[{**look, "posterior": 0.6 - (seed - 99) / 100}], tokens=400, left=20
+        )
+    rows = search_report.frame(records)
+    table = search_report.staged_table(rows)
+    assert table[2:] == [
+        "| bambo-robust | 8 | 0.25 | 0.25 | 0.9 | 2 | -0.015 ± 0.064 | +0.000 ± 0.000 | 0.40 | 20 | 1.00 |"
+    ]
+    # The usual tables have the others alone.
+    assert len(search_report.chosen(rows)) == 2
+    assert search_report.staged_table(rows[rows["first_share"] == 1]) == []
 
 
 # ------------------------------------------------------------------------------------------------- problems
