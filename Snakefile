@@ -73,6 +73,7 @@ rule all:
     default_target: True
     input:
         TABLES,
+        TABLES_FOR,
         FIGURES,
         IMPORTANCE,
 

@@ -1,8 +1,8 @@
 """Our merged models beside those of mergekit, tensor by tensor (`make test-peers`).
 
 mergekit merges whole tensors in float32 and rounds once to the type of the sources; ours does the same in chunks.
-A recipe of ours becomes a config of mergekit with one filter a tensor, so that every block has its own weights and
-parameters there, too. All configs are merged by two processes of mergekit's environment, once for all tests.
+A recipe of ours becomes mergekit's configuration that an export has beside it, with weights and parameters of every
+block of its own. All configs are merged by two processes of mergekit's environment, once for all tests.
 """
 
 import functools
@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from bambo.checkpoint import fingerprint, groups, open_checkpoint
+from bambo.mergekit_config import configuration, text
 from bambo.merging import merge
 from bambo.methods import METHODS
 from bambo.recipe import make_recipe
@@ -116,27 +117,12 @@ class Case:
         )
 
 
-def peer_config(recipe: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """mergekit's config of a recipe; slerp goes from the base at t = 0, which is the first source here."""
-    paths = [source["path"] for source in recipe["sources"].values()]
-    members = groups(open_checkpoint(paths[0]))
-
-    def filtered(values: dict[str, float]) -> list[dict[str, Any]]:
-        return [{"filter": name, "value": values[group]} for group in members for name in members[group]]
-
-    def weights(source: int) -> list[dict[str, Any]]:
-        return filtered({group: values[source] for group, values in recipe["weights"].items()})
-
-    config: dict[str, Any] = {"merge_method": recipe["method"], "dtype": "float32", "out_dtype": dtype}
-    config["parameters"] = {name: filtered(values) for name, values in recipe.get("parameters", {}).items()}
-    if recipe["method"] == "slerp":
-        config |= {"base_model": paths[0], "models": [{"model": path} for path in paths]}
-        config["parameters"]["t"] = weights(1)
-        return config
-    config["models"] = [{"model": path, "parameters": {"weight": weights(i)}} for i, path in enumerate(paths)]
-    if "base" in recipe:
-        config["base_model"] = recipe["base"]["path"]
-    return config
+def peer_config(recipe: dict[str, Any]) -> str:
+    """mergekit_config.yml as an export has it, or of random masks, with which none has, as it would be."""
+    template = open_checkpoint(recipe["sources"][recipe["files_from"]]["path"])
+    found = text(recipe, template)
+    assert (found is None) == METHODS[recipe["method"]].random
+    return found or yaml.safe_dump(configuration(recipe, template))
 
 
 SHARES = ((0.3, 0.7), (0.1, 0.9), (0.5, 0.5), (1.0, 0.0), (0.123457, 0.876543))
@@ -201,9 +187,7 @@ def peers(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
             recipe = case.recipe(models)
             merged[recipe["id"]] = folder / recipe["id"]
             config = folder / f"{recipe['id']}.yml"
-            config.write_text(
-                yaml.safe_dump(peer_config(recipe, "float32" if case.models == "random" else "bfloat16"))
-            )
+            config.write_text(peer_config(recipe))
             paths += [config, merged[recipe["id"]]]
         command = [PYTHON, PEER, "--seed", str(SEED + number), *paths]
         subprocess.run(
@@ -383,7 +367,7 @@ def test_the_papers_rescaling_divides_by_probabilities(method: str, models: Path
 
 def test_the_peer_says_what_it_cost(models: Path, tmp_path: Path) -> None:
     recipe = Case("tied", "linear", ((0.5, 0.5),)).recipe(models)
-    (tmp_path / "config.yml").write_text(yaml.safe_dump(peer_config(recipe, "bfloat16")))
+    (tmp_path / "config.yml").write_text(peer_config(recipe))
     command = [str(PYTHON), str(PEER), str(tmp_path / "config.yml"), str(tmp_path / "merged")]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cost = json.loads(output)

@@ -8,7 +8,6 @@ import pytest
 from bambo.cli import main
 from bambo.endpoints import write_end_points
 from bambo.errors import BadInput
-from bambo.export import export
 from bambo.files import read_json, write_json
 from bambo.report.summary import print_run
 from bambo.run import Run
@@ -81,16 +80,6 @@ def test_a_source_that_changed_is_not_mixed_with_what_was_begun(run: Run) -> Non
     with pytest.raises(BadInput, match=rf"sources\.{name}\.model: .* have changed since the run began"):
         write_end_points(run, begun)
     assert set((run.folder / "candidates").iterdir()) == before
-
-
-def test_exported_models_carry_their_recipe(run: Run) -> None:
-    id = run.add(run.recipe(run.everywhere([0.25, 0.75])))
-    index = export(run.folder, [{"name": "balanced", "candidate": id}], run.folder / "models")
-    folder = run.folder / "models" / "balanced"
-    assert index == [{"name": "balanced", "candidate": id, "path": str(folder)}]
-    assert read_json(folder / "recipe.json")["id"] == id
-    assert {"config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
-    assert [path.name for path in (run.folder / "models").iterdir()] == ["balanced"]
 
 
 def test_summary_prints_what_the_workflow_prints(

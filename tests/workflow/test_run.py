@@ -72,6 +72,18 @@ def test_settings_that_change_no_result_plan_nothing(copy: Workflow) -> None:
     assert "Nothing to be done" in copy.succeed("--dry-run")
 
 
+def test_another_selection_makes_the_tables_anew_and_back_again(copy: Workflow) -> None:
+    table = copy.results / "tables/selection.csv"
+    scores, before = copy.scores(), table.read_bytes()
+    copy.write(small_config(selection={"divisions": 2, "nearest": 1}))
+    copy.succeed()
+    assert table.read_bytes() != before
+    copy.write(small_config())
+    copy.succeed()
+    assert table.read_bytes() == before
+    assert copy.scores() == scores
+
+
 def test_touched_and_forced_runs_evaluate_nothing_again(copy: Workflow) -> None:
     before = copy.scores()
     front = (copy.results / "tables/pareto.csv").read_bytes()
@@ -112,3 +124,17 @@ def test_export_writes_models_that_generate(copy: Workflow) -> None:
         assert model.generate(**prompt, max_new_tokens=2).shape[1] > prompt["input_ids"].shape[1]
         recipe = json.loads((folder / "recipe.json").read_text())
         assert recipe["id"] == entry["candidate"]
+        assert (folder / "mergekit_config.yml").exists()
+    assert "Nothing to be done" in copy.succeed("export", "--dry-run")
+
+    # By name, and one that there is none of.
+    chosen = [index[1]["candidate"], "preference-0-2"]
+    copy.write(small_config(selection={"export": chosen}))
+    done = copy.run("export")
+    assert done.returncode != 0
+    assert "selection.export: found preference-0-2, expected a name" in done.stdout + done.stderr
+    copy.write(small_config(selection={"export": chosen[:1]}))
+    copy.succeed("export")
+    assert [each["name"] for each in json.loads((copy.results / "models/index.json").read_text())] == [
+        index[1]["name"]
+    ]

@@ -171,7 +171,7 @@ def map_tensors(checkpoint: Checkpoint | Adapter) -> dict[str, memoryview]:
 
 def check_replaceable(output: Path) -> None:
     """BadInput unless a merged model may take the place: nothing is there, an empty folder, or a merged model."""
-    if not output.exists() or (output.is_dir() and (not any(output.iterdir()) or _merged(output))):
+    if not output.exists() or (output.is_dir() and (not any(output.iterdir()) or merged_from(output))):
         return
     raise BadInput(
         f"{output}: there already and no merged model, expected a new name, an empty folder, or a model that was "
@@ -179,11 +179,13 @@ def check_replaceable(output: Path) -> None:
     )
 
 
-def _merged(folder: Path) -> bool:
+def merged_from(folder: Path) -> str | None:
+    """The id of the recipe that a folder's model was merged from; None where there is no merged model."""
     try:
-        return read_mark(folder / SINGLE_FILE) is not None
+        marks = {read_mark(file) for file in folder.glob("*.safetensors")}
     except (OSError, BadInput):
-        return False
+        return None
+    return marks.pop() if len(marks) == 1 else None
 
 
 def companion_files(path: Path) -> list[Path]:

@@ -19,6 +19,12 @@ def _merge(given: argparse.Namespace) -> None:
     print(f"{given.output}: merged from {given.recipe}")
 
 
+def _push(given: argparse.Namespace) -> None:
+    from .export import push
+
+    print(push(given.model, given.repository, given.public))
+
+
 def _summary(given: argparse.Namespace) -> None:
     from .report.summary import print_run
 
@@ -143,6 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("recipe", type=Path, help="a recipe.json")
     merge.add_argument("output", type=Path, help="the folder to write; replaced if it is there")
     merge.add_argument("--threads", type=int, default=2)
+
+    push = add("push", _push, "upload an exported model to a new repository of the Hugging Face hub")
+    push.add_argument("model", type=Path, help="results/<run>/models/<name>")
+    push.add_argument("repository", help="USER/NAME, of a repository that is not there yet")
+    push.add_argument("--public", action="store_true", help="for all to see; private unless given")
 
     cost = add("cost", _cost, "reckon what a run takes: evaluations, tokens, GPU hours, disk, money")
     cost.add_argument("config", type=Path, help="the run's config; what the run has measured so far is used")

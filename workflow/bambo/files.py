@@ -49,6 +49,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def mark(path: Path) -> None:
+    """Make the empty file `<name>-<settings>`, and remove those of other settings beside it.
+
+    What was made with other settings is not what is there now, though Snakemake would take it for that.
+    """
+    for other in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
+        other.unlink()
+    path.touch()
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

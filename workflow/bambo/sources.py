@@ -10,8 +10,9 @@ from .checkpoint import COMPANIONS, Checkpoint, check_finite, fingerprint, open_
 from .config import is_hub_id
 from .errors import BadInput
 
-# What a merged model needs of a source; the hub's other formats of the same weights are not downloaded.
-PATTERNS = ["*.safetensors", *(f"*{suffix}" for suffix in COMPANIONS)]
+# What a merged model needs of a source, and the card that states its licence; the hub's other formats of the same
+# weights are not downloaded.
+PATTERNS = ["*.safetensors", *(f"*{suffix}" for suffix in COMPANIONS), "README.md"]
 ADAPTER_PATTERNS = [adapters.CONFIG, adapters.WEIGHTS]
 
 

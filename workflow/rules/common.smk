@@ -20,7 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import bambo.config
 from bambo.errors import plain_errors
-from bambo.files import read_json
+from bambo.files import content_hash, read_json
 from bambo.records import read_record
 from bambo.search import stopping
 from bambo.search.proposals import KEY, Place, left_behind, place_of, proposal_path
@@ -64,6 +64,13 @@ def conda_in_use():
 PYTHON = "python" if conda_in_use() else sys.executable
 # vLLM pins what the other engines need in other versions.
 EVALUATE = f"../../envs/evaluate{'-vllm' if CONFIG.evaluation.engine == 'vllm' else ''}.yaml"
+
+
+def settings(*values):
+    """Some hexadecimal digits that are others for other values."""
+    return content_hash(
+        [value if isinstance(value, (int, list, dict)) else value.model_dump() for value in values]
+    )[:12]
 
 
 def scores(ids):

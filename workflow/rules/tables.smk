@@ -2,12 +2,15 @@
 #
 # REQUIRED INPUTS  search/<search>/complete-<iterations>, partition/, endpoints/
 # OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection}, figures/*.svg
+#                  tables/settings-<hash>   empty: by which selection and prices they were made
 
 TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "searches", "curves", "selection"]
 TABLES = expand(
     f"{RUN}/tables/{{name}}",
     name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
 )
+# Other settings, another file: so Snakemake, which looks at files alone, makes the tables again.
+TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices)}"
 FIGURE_NAMES = ["partition", "objectives", "progress", "searches", "weights"]
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)
 
@@ -20,6 +23,7 @@ rule tables:
         normalisation=f"{RUN}/endpoints/normalisation.json",
     output:
         TABLES,
+        settings=TABLES_FOR,
     log:
         f"{RUN}/logs/tables.log",
     conda:

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from bambo.config import load
-from bambo.export import export
-from bambo.files import write_json
+from bambo.export import choose, export
+from bambo.files import mark, write_json
 from bambo.jobs import job
 from bambo.report import tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
     run = config.folder
-    chosen = tables.read(run, "selection").sort_values("export").head(config.selection.export)
-    choices = chosen[["name", "candidate", "accuracy", "tokens", "preference", "reason"]].to_dict("records")
-    write_json(Path(snakemake.output[0]), export(run, choices, run / "models", threads=snakemake.threads))
+    observations, selection = (tables.read(run, name) for name in ("observations", "selection"))
+    choices = choose(selection, observations, config.selection.export)
+    index = export(run, choices, run / "models", threads=snakemake.threads)
+    write_json(Path(snakemake.output.index), index)
+    mark(Path(snakemake.output.settings))

@@ -1,7 +1,9 @@
 """Observations, fronts, hypervolume, the searches side by side, and selection."""
 
+from pathlib import Path
+
 from bambo.config import iterations, load, search_settings
-from bambo.files import read_json
+from bambo.files import mark, read_json
 from bambo.jobs import job
 from bambo.report import fronts, searches, tables
 
@@ -47,3 +49,4 @@ with job(snakemake.log[0]):
     tables.write(folder / "searches", side_by_side)
     tables.write(folder / "curves", curves)
     tables.write(folder / "selection", selection)
+    mark(Path(snakemake.output.settings))

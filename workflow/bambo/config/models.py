@@ -456,7 +456,11 @@ class Selection(Table):
         description="What a chosen model must keep to: bounds on a metric (`tokens`, `latency`, ...), a benchmark's "
         "(`<b>.accuracy`, `<b>.truncated`, ...), an objective, or `seconds` of the evaluation.",
     )
-    export: CountOrZero = Field(default=2, description="Models that the target `export` writes.")
+    export: CountOrZero | list[Text] = Field(
+        default=2,
+        description="What the target `export` writes: so many of the chosen models, spread over the front, or those "
+        "of a list of names (`tables/selection.csv`) and candidates' ids.",
+    )
 
 
 class Job(Table):

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import SINGLE_FILE, check_replaceable, companion_files
+from ..checkpoint import SHARD_INDEX, SINGLE_FILE, check_replaceable, companion_files
 from ..errors import BadInput
-from ..files import atomic
+from ..files import atomic, write_json
 from ..headers import TensorInfo, encode_header
 from .parts import Part, Statistics, parts_of
 from .sources import Sources, open_sources
@@ -37,12 +37,14 @@ def merge(
     *,
     device: str = "cpu",
     cache: Path | None = None,
+    max_shard_size: int | str | None = None,
 ) -> None:
     """Make the model that a recipe describes: a Hugging Face folder, whole or absent; an older merge is replaced.
 
     Config, tokenizer, chat template and generation config are copied verbatim from the source that
     `files_from` names; so are the bytes of tensors that are one source's alone.
-    device: where the arithmetic is done; cache: a folder where statistics of the sources are kept (see `gathered`).
+    device: where the arithmetic is done; cache: a folder where statistics of the sources are kept (see `gathered`);
+    max_shard_size: of a weight file, in bytes or as transformers has it ("5GB"); None for a single file.
     Raises BadInput, before anything is written, as `open_sources` does, and where something else is at the place; and
     for a disk that is full or not writable.
     """
@@ -59,7 +61,8 @@ def merge(
             target = folder / file.relative_to(files_from)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
-        _write_weights(recipe, statistics, sources, folder / SINGLE_FILE, threads, chunk_bytes, device)
+        for file, tensors in _files(sources.template.tensors, folder, max_shard_size).items():
+            _write_weights(recipe, statistics, sources, tensors, file, threads, chunk_bytes, device)
 
 
 def merged_tensors(
@@ -106,16 +109,41 @@ def merged_tensors(
             yield first, future.result()
 
 
+def _files(
+    tensors: Mapping[str, TensorInfo], folder: Path, max_shard_size: int | str | None
+) -> dict[Path, dict[str, TensorInfo]]:
+    """Which tensors go into which file, as transformers spreads them; the index of several files is written."""
+    if max_shard_size is None:
+        return {folder / SINGLE_FILE: dict(tensors)}
+    from huggingface_hub import split_state_dict_into_shards_factory
+
+    split = split_state_dict_into_shards_factory(
+        dict(tensors),
+        get_storage_size=lambda info: info.bytes,
+        filename_pattern=SINGLE_FILE.replace(".", "{suffix}."),
+        max_shard_size=max_shard_size,
+    )
+    if split.is_sharded:
+        parameters = sum(info.parameters for info in tensors.values())
+        metadata = {"total_parameters": parameters, **split.metadata}
+        write_json(folder / SHARD_INDEX, {"metadata": metadata, "weight_map": split.tensor_to_filename})
+    return {
+        folder / file: {name: tensors[name] for name in names}
+        for file, names in split.filename_to_tensors.items()
+    }
+
+
 def _write_weights(
     recipe: Mapping[str, Any],
     statistics: Mapping[str, Statistics],
     sources: Sources,
+    tensors: Mapping[str, TensorInfo],
     file: Path,
     threads: int,
     chunk_bytes: int,
     device: str,
 ) -> None:
-    tensors, parts = sources.template.tensors, parts_of(recipe, sources)
+    parts = parts_of(recipe, sources)
     header, offsets = encode_header(tensors, recipe["id"])
 
     # Largest first, so that no thread is left alone with an embedding matrix at the end.
