@@ -31,6 +31,12 @@ def _summary(given: argparse.Namespace) -> None:
     print_run(given.run)
 
 
+def _compare(given: argparse.Namespace) -> None:
+    from .report.compare import print_compare
+
+    print_compare(given.run, given.other)
+
+
 def _status(given: argparse.Namespace) -> None:
     from .report.status import print_status
 
@@ -182,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_argument("folder", type=Path, help="the folder to write to; give it to lm_eval --include_path")
 
     add_of_run("summary", _summary, "print the Pareto front of a run")
+    compare = add_of_run(
+        "compare", _compare, "print two runs beside each other: configs, hypervolume, fronts"
+    )
+    compare.add_argument("other", type=Path, help="results/<other run>")
     add_of_run("status", _status, "print how far a run is, also while it goes on")
     replay = add_of_run("replay", _replay, "decide every recorded proposal anew, from what it saw")
     replay.add_argument("--search", metavar="NAME", help="only this search")
