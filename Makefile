@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm test-peers lint format bench-demo bench-compare bench-merge bench-merge-large bench-scale bench-search bench-engines bench-proposal reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers test-page lint format bench-demo bench-compare bench-merge bench-merge-large bench-scale bench-search bench-engines bench-proposal reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
@@ -42,6 +42,10 @@ test-peers: setup .venv-mergekit/installed  ## merging against mergekit, in an e
 	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check $$(grep ^torch== $<)
 	.venv-mergekit/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
+
+test-page: setup  ## the interactive page in headless Chromium (Debian's, installed where it is missing; root)
+	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
+	$(BIN)/pytest tests/page
 
 test: setup  ## all tests: fast ones, then real runs of small workflows
 	$(BIN)/pytest

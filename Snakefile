@@ -21,6 +21,7 @@
 #   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
 #   smoke/report.txt                 a few questions, answered in full view: `snakemake smoke`  smoke.smk
 #   tables/*.csv figures/*.svg       observations, fronts, comparison, selection              tables.smk
+#   front.html  answers/             the interactive page                                     page.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
 
@@ -44,6 +45,7 @@ include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/smoke.smk"
 
@@ -64,17 +66,19 @@ localrules:
     together,
     tables,
     figures,
+    page,
     smoke_candidates,
     smoke,
 
 
 rule all:
-    """Search, tables and figures of every search in the config."""
+    """Search, tables, figures and page of every search in the config."""
     default_target: True
     input:
         TABLES,
         TABLES_FOR,
         FIGURES,
+        f"{RUN}/front.html",
         IMPORTANCE,
 
 

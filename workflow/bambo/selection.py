@@ -35,18 +35,20 @@ def select(
     """Choose models of a front; one row a chosen model: name, candidate, reason, preference, export.
 
     front: one row a candidate, with the columns "candidate", the objectives (maximised; observed or posterior
-    means), "<benchmark>.accuracy" and whatever the limits name. Candidates outside the limits are left out
-    first. For every Das-Dennis preference vector, among the `nearest` candidates by cosine between preference
-    and scaled objectives, the one with the largest mean scaled objective is chosen; then the most accurate
-    one on every benchmark. "export" counts from 1 in the order in which to export, spread over the front.
+    means), "<benchmark>.accuracy" and whatever the limits name. Objectives are scaled over the whole front, then
+    candidates outside the limits are left out. For every Das-Dennis preference vector, among the `nearest` candidates
+    by cosine between preference and scaled objectives, the one with the largest mean scaled objective is chosen; then
+    the most accurate one on every benchmark. "export" counts from 1 in the order in which to export, spread over the
+    front.
     An empty frame and a warning where no candidate is within the limits; BadInput for a limit on a metric
     that was not recorded.
     """
-    feasible = within_limits(front, limits or {})
+    inside = excess(front, limits or {}) == 0
+    feasible = front[inside]
     if feasible.empty:
-        warnings.warn("selection: no candidate of the front is within the limits; relax them", stacklevel=2)
+        warnings.warn(f"selection: {nearest_to_limits(front, limits or {})}", stacklevel=2)
         return pd.DataFrame(columns=COLUMNS)
-    scaled = scale(feasible[list(objectives)].to_numpy(dtype=np.float64))
+    scaled = scale(front[list(objectives)].to_numpy(dtype=np.float64))[inside]
     choices = _by_preference(scaled, das_dennis(len(objectives), divisions), nearest)
     choices += _by_benchmark(feasible, scaled, benchmarks)
     chosen = list(dict.fromkeys(choice.row for choice in choices))
@@ -56,19 +58,30 @@ def select(
     return rows[COLUMNS]
 
 
-def within_limits(table: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Rows of a table whose metrics keep to limits such as {"tokens": {"max": 20}, "accuracy": {"min": 0.6}}.
+def excess(table: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> NDArray[np.float64]:
+    """How far each row is outside of limits such as {"tokens": {"max": 20}, "accuracy": {"min": 0.6}}: [rows].
 
-    A missing value is not within a limit. BadInput for a metric that the table lacks.
+    The sum of what is too much or too little, as shares of the limits; infinite where a value is missing. BadInput for
+    a metric that the table lacks.
     """
-    inside = np.ones(len(table), dtype=bool)
+    over = np.zeros(len(table))
     for metric, limit in limits.items():
         if metric not in table:
             nearest = get_close_matches(metric, map(str, table.columns), n=1, cutoff=0)
             raise BadInput(f"selection.limits: {metric!r} was not recorded; is it {nearest[0]!r}?")
         values = table[metric].to_numpy(dtype=np.float64)
-        inside &= (values >= limit.get("min", -np.inf)) & (values <= limit.get("max", np.inf))
-    return table[inside]
+        for bound, sign in [(limit.get("min"), -1), (limit.get("max"), 1)]:
+            if bound is not None:
+                beyond = np.maximum(sign * (values - bound), 0) / max(abs(bound), 1e-9)
+                over += np.where(np.isnan(values), np.inf, beyond)
+    return over
+
+
+def nearest_to_limits(front: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> str:
+    """What to say where no row is within the limits: which one is nearest, and what it has."""
+    row = front.iloc[int(np.argmin(excess(front, limits)))]
+    has = ", ".join(f"{metric} {row[metric]:.4g}" for metric in limits)
+    return f"no candidate of the front is within the limits; the nearest is {row['candidate']} ({has}); relax them"
 
 
 def das_dennis(m: int, divisions: int) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ def figure_objective_space(
             axes.plot(*corner, "+", color=style.BLACK, markersize=9, mew=1.2)
             if len(names) == 2:  # of more, it may lie at an end point
                 axes.annotate("reference point", corner, (6, -3), textcoords="offset points", fontsize=8)
-        labels = [f"{name} (larger is better)" if name in reference else _axis(name) for name in (x, y)]
+        labels = [f"{name} (larger is better)" if name in reference else axis_title(name) for name in (x, y)]
         if columns > 2:  # narrow panels
             labels = [label.replace(" (", "\n(") for label in labels]
             axes.margins(0.14)
@@ -94,7 +94,7 @@ def _panels(grid: np.ndarray, count: int) -> list[Axes]:
     return panels[:count]
 
 
-def _axis(metric: str) -> str:
+def axis_title(metric: str) -> str:
     """What is on the axis of a raw metric."""
     if metric not in METRICS:
         return metric

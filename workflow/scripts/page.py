@@ -1,0 +1,9 @@
+"""The interactive page of a run."""
+
+from bambo.config import load
+from bambo.jobs import job
+from bambo.report.page import write_page
+
+with job(snakemake.log[0]):
+    config = load(snakemake.config)
+    write_page(config.folder, config.run, config.selection.front, config.selection.nearest)
