@@ -154,9 +154,10 @@ def front_text(
     parts.append(
         [
             "Where to look",
-            f"  {run_dir}/tables    every number (their columns: results/README.md)",
-            f"  {run_dir}/figures   objectives, progress, weights, partition",
-            f"  {run_dir}/models    "
+            f"  {run_dir}/front.html   the models in a page, to choose one by what you need: open it in a browser",
+            f"  {run_dir}/tables       every number (their columns: results/README.md)",
+            f"  {run_dir}/figures      objectives, progress, weights, partition",
+            f"  {run_dir}/models       "
             + ("chosen models, ready to serve" if exported else "after: snakemake export"),
         ]
     )
