@@ -31,6 +31,12 @@ def _summary(given: argparse.Namespace) -> None:
     print_run(given.run)
 
 
+def _show(given: argparse.Namespace) -> None:
+    from .report.show import print_show
+
+    print_show(given.run, given.id, given.question, given.benchmark)
+
+
 def _compare(given: argparse.Namespace) -> None:
     from .report.compare import print_compare
 
@@ -188,6 +194,14 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_argument("folder", type=Path, help="the folder to write to; give it to lm_eval --include_path")
 
     add_of_run("summary", _summary, "print the Pareto front of a run")
+    show = add_of_run(
+        "show", _show, "print a candidate's scores and weights, or its answers beside the sources'"
+    )
+    show.add_argument("id", help="a candidate's id, or its beginning")
+    show.add_argument(
+        "--question", type=int, metavar="N", help="its answers to this question, counted from 0"
+    )
+    show.add_argument("--benchmark", metavar="NAME", help="of this benchmark alone")
     compare = add_of_run(
         "compare", _compare, "print two runs beside each other: configs, hypervolume, fronts"
     )

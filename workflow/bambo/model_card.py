@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from . import __version__
 from .config import is_hub_id
+from .evaluation.scores import shown
 from .methods import METHODS
+from .recipe import runs
 
 TAGS = ["merge", "model-merging", "bambo"]
 
@@ -86,19 +87,14 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
     ]
     for name, part in scores["benchmarks"].items():
         rows.append(
-            f"| {name} | {part['questions']} | {part['repeats']} | {_measured(part, 'accuracy', '.3f')} "
-            f"| {_measured(part, 'tokens', ',.0f')} | {part['truncated']:.1%} |"
+            f"| {name} | {part['questions']} | {part['repeats']} | {shown(part, 'accuracy', '.3f')} "
+            f"| {shown(part, 'tokens', ',.0f')} | {part['truncated']:.1%} |"
         )
     return [
         "\n".join(rows),
         "± is the standard error over questions. The model was chosen by these very scores out of many, so that they "
         "promise somewhat too much; other questions tell what it is worth.",
     ]
-
-
-def _measured(part: Mapping[str, Any], metric: str, form: str) -> str:
-    error = part[f"{metric}_stderr"]
-    return f"{part[metric]:{form}}" + (f" ± {error:{form}}" if error is not None else "")
 
 
 def _sources(
@@ -123,13 +119,7 @@ def _weights(recipe: Mapping[str, Any]) -> list[str]:
         "| part | " + " | ".join([*names, *parameters]) + " |",
         "|---" * (1 + len(names) + len(parameters)) + "|",
     ]
-    numbers = {
-        group: (*weights, *(own[group] for own in parameters.values()))
-        for group, weights in recipe["weights"].items()
-    }
-    for values, alike in groupby(numbers, key=lambda group: numbers[group]):
-        first, *_, last = 2 * list(alike)
-        part = first if first == last else f"{first} to {last}"
+    for part, values in runs(recipe):
         rows.append(f"| {part} | " + " | ".join(f"{value:.6g}" for value in values) + " |")
     return ["\n".join(rows)]
 

@@ -1,7 +1,8 @@
 """Recipes: what a merged model is made of and how it is scored, written once under the hash of just that."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ def whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = {key: value for key, value in recipe["evaluation"].items() if key != "stage"}
     found = {**recipe, "evaluation": evaluation}
     return {**found, "id": candidate_id(found)}
+
+
+def runs(recipe: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Parts of the model that are merged alike, by depth: `layers.0 to layers.3`, weights and parameters."""
+    parameters = recipe.get("parameters", {}).values()
+    numbers = {
+        group: (*own, *(each[group] for each in parameters)) for group, own in recipe["weights"].items()
+    }
+    for values, alike in groupby(numbers, key=lambda group: numbers[group]):
+        first, *_, last = 2 * list(alike)
+        yield first if first == last else f"{first} to {last}", values
 
 
 def write_recipe(run_dir: Path, recipe: Mapping[str, Any]) -> Path:

@@ -91,6 +91,12 @@ def generation_scores(cost: Mapping[str, float], answers: int) -> dict[str, floa
     }
 
 
+def shown(part: Mapping[str, Any], metric: str, form: str) -> str:
+    """A benchmark's metric with its standard error, both in the format `form`."""
+    error = part[f"{metric}_stderr"]
+    return f"{part[metric]:{form}}" + (f" ± {error:{form}}" if error is not None else "")
+
+
 def _named(
     metric: str, mean: float | None, stderr: float | None, repeat_variance: float | None
 ) -> dict[str, float | None]:
