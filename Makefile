@@ -47,8 +47,8 @@ test-page: setup  ## the interactive page in headless Chromium (Debian's, instal
 	command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
 	$(BIN)/pytest tests/page
 
-test: setup  ## all tests: fast ones, then real runs of small workflows
-	$(BIN)/pytest
+test: setup  ## all tests: fast ones, then real runs of small workflows; two files at a time
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup  ## format, lint, types, spelling, workflow lint
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@
 #   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
 #   smoke/report.txt                 a few questions, answered in full view: `snakemake smoke`  smoke.smk
 #   tables/*.csv figures/*.svg       observations, fronts, comparison, selection              tables.smk
-#   front.html  answers/             the interactive page                                     page.smk
+#   README.md report.html front.html answers/     what to take, what was found, a page to choose  report.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
 
@@ -45,7 +45,7 @@ include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
 include: "workflow/rules/tables.smk"
-include: "workflow/rules/page.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/smoke.smk"
 
@@ -66,19 +66,19 @@ localrules:
     together,
     tables,
     figures,
-    page,
+    report,
     smoke_candidates,
     smoke,
 
 
 rule all:
-    """Search, tables, figures and page of every search in the config."""
+    """Search, tables, figures and report of every search in the config."""
     default_target: True
     input:
         TABLES,
         TABLES_FOR,
         FIGURES,
-        f"{RUN}/front.html",
+        REPORT,
         IMPORTANCE,
 
 

@@ -84,8 +84,7 @@ def test_the_recommended_model_is_that_of_the_workflow(page: Page, run_dir: Path
     page.locator(f"input[value={front}]").check()
     found = set()
     for weight in np.linspace(0, 1, 21):
-        preference = np.array([[weight, 1 - weight]])
-        (choice,) = selection._by_preference(scaled, preference, 3)
+        (choice,) = selection._by_preference(scaled, {"own": [weight, 1 - weight]}, 3, "own")
         expected = rows["candidate"].iloc[choice.row]
         prefer(page, float(weight))
         assert shown(page) == sources.get(expected, expected)

@@ -328,6 +328,14 @@ def test_config_does_not_import_torch() -> None:
         ),
         # Selection
         (
+            {"selection__preferences": {"chat": [1, 2, 3]}},
+            "selection.preferences.chat: found [1.0, 2.0, 3.0], expected 2 weights (reasoning, efficiency)",
+        ),
+        (
+            {"selection__preferences": {"chat": [0, 0]}},
+            "selection.preferences.chat: found [0.0, 0.0], expected 2 weights",
+        ),
+        (
             {"selection__limits": {"token": {"max": 5}}},
             "selection.limits.token: unknown metric, did you mean tokens?",
         ),

@@ -128,7 +128,7 @@ def test_progress_and_weights_of_more_objectives(count):
 
 
 def test_axes_of_raw_metrics_carry_units():
-    labels = [figures._axis(name) for name in ("accuracy", "tokens", "energy", "flops", "em,strict")]
+    labels = [figures.axis_title(name) for name in ("accuracy", "tokens", "energy", "flops", "em,strict")]
     assert labels == [
         "accuracy (share of questions)",
         "output tokens an answer (fewer is better)",

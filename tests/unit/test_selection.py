@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bambo.errors import BadInput
-from bambo.selection import das_dennis, excess, scale, select, spread
+from bambo.selection import das_dennis, excess, needs, scale, select, spread
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -20,6 +20,7 @@ def front(*rows: tuple[float, ...]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows), columns=[*OBJECTIVES, "gpqa.accuracy", "aime.accuracy"], dtype=float)
     frame["candidate"] = [chr(ord("a") + i) for i in range(len(frame))]
     frame["tokens"] = 100 - 90 * frame["efficiency"]
+    frame["accuracy"] = frame[["gpqa.accuracy", "aime.accuracy"]].mean(axis=1)
     return frame
 
 
@@ -66,6 +67,39 @@ def test_the_best_of_each_benchmark_is_added_or_merged() -> None:
     assert merged["reason"].str.endswith("; most accurate on gpqa, aime").all()
 
 
+def test_preferences_of_ones_own_name_what_they_choose() -> None:
+    plain = select(KNEE, OBJECTIVES, BENCHMARKS, divisions=2, nearest=1).set_index("candidate")
+    own = {"chat": [1, 3], "proofs": [1, 0]}
+    chosen = select(KNEE, OBJECTIVES, BENCHMARKS, divisions=2, nearest=1, preferences=own)
+    named = chosen.set_index("name").loc[list(own)]
+    for name, weights in own.items():
+        scaled = scale(KNEE[OBJECTIVES].to_numpy(float))
+        cosine = scaled @ np.array(weights) / np.linalg.norm(scaled, axis=1).clip(1e-12)
+        assert named.loc[name, "candidate"] == KNEE["candidate"].iloc[int(cosine.argmax())]
+        assert f"most similar to the preference {name}" in named.loc[name, "reason"]
+    # What a preference of the grid chooses, too, keeps that preference.
+    both = chosen[chosen["candidate"].isin(plain.index)].set_index("candidate")
+    assert both["preference"].to_dict() == plain.loc[both.index, "preference"].to_dict()
+
+
+def test_what_to_take_for_which_need() -> None:
+    needed = needs(KNEE, OBJECTIVES, BENCHMARKS, nearest=1, preferences={"chat": [0, 1]}, tokens=40)
+    rows = KNEE.set_index("candidate")
+    found = needed.set_index("need")["candidate"]
+    assert rows.loc[found["most accurate"], "accuracy"] == rows["accuracy"].max()
+    close = rows[rows["accuracy"] >= rows["accuracy"].max() - 0.01]
+    assert found["briefest within 1% of the best accuracy"] == close["tokens"].idxmin()
+    few = rows[rows["tokens"] <= 40]
+    assert found["most accurate with at most 40 tokens"] == few["accuracy"].idxmax()
+    assert found["your preference chat"] == KNEE["candidate"].iloc[int(KNEE["efficiency"].argmax())]
+    assert {"balanced", "best of gpqa", "best of aime"} <= set(found.index)
+    none = needs(KNEE, OBJECTIVES, BENCHMARKS, limits={"tokens": {"max": 0}})
+    assert none.empty
+    assert "most accurate with at most 0 tokens" not in set(
+        needs(KNEE, OBJECTIVES, BENCHMARKS, tokens=0)["need"]
+    )
+
+
 def test_limits_come_first() -> None:
     chosen = select(
         KNEE, OBJECTIVES, BENCHMARKS, limits={"tokens": {"max": 80}, "gpqa.accuracy": {"min": 0.3}}
@@ -77,7 +111,9 @@ def test_limits_come_first() -> None:
 
 
 def test_nobody_within_the_limits_is_a_warning_and_an_empty_table() -> None:
-    with pytest.warns(UserWarning, match="no candidate of the front is within the limits"):
+    nearest = KNEE.sort_values("tokens")["candidate"].iloc[0]
+    words = rf"no candidate of the front is within the limits; the nearest is {nearest} \(tokens "
+    with pytest.warns(UserWarning, match=words):
         chosen = select(KNEE, OBJECTIVES, BENCHMARKS, limits={"tokens": {"max": 1}})
     assert chosen.empty
     assert list(chosen) == ["name", "candidate", "reason", "preference", "export"]

@@ -23,6 +23,9 @@ def test_leaves_tables_figures_and_a_summary(finished: Workflow) -> None:
     assert (observations["status"] == "ok").all()
     names = ["partition", "objectives", "progress", "weights"]
     assert all((finished.results / "figures" / f"{name}.svg").stat().st_size > 0 for name in names)
+    for name in ("README.md", "report.html", "front.html"):
+        assert "instruct" in (finished.results / name).read_text(encoding="utf-8")
+    assert {path.name for path in finished.results.glob("answers/*.js")}
     assert "Pareto front" in finished.output
     assert "best single-weight grid" in finished.output
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import BadInput
 
@@ -19,8 +19,8 @@ class Choice(NamedTuple):
     """One reason to choose the candidate in `row` of a front."""
 
     row: int
-    kind: str  # "preference" or "best" (of a benchmark)
-    label: str  # the preference's weights, or the benchmark's name
+    kind: str  # "preference", "own" (preference), or "best" (of a benchmark)
+    label: str  # the preference's weights, the user's name for it, or the benchmark's name
     fit: float  # cosine between preference and scaled objectives
 
 
@@ -31,6 +31,7 @@ def select(
     divisions: int = 10,
     nearest: int = 3,
     limits: Mapping[str, Mapping[str, float]] | None = None,
+    preferences: Mapping[str, Sequence[float]] | None = None,
 ) -> pd.DataFrame:
     """Choose models of a front; one row a chosen model: name, candidate, reason, preference, export.
 
@@ -38,7 +39,8 @@ def select(
     means), "<benchmark>.accuracy" and whatever the limits name. Objectives are scaled over the whole front, then
     candidates outside the limits are left out. For every Das-Dennis preference vector, among the `nearest` candidates
     by cosine between preference and scaled objectives, the one with the largest mean scaled objective is chosen; then
-    the most accurate one on every benchmark. "export" counts from 1 in the order in which to export, spread over the
+    the most accurate one on every benchmark, and one for each of the user's own preferences, name -> a weight for each
+    objective, chosen likewise. "export" counts from 1 in the order in which to export, spread over the
     front.
     An empty frame and a warning where no candidate is within the limits; BadInput for a limit on a metric
     that was not recorded.
@@ -49,13 +51,57 @@ def select(
         warnings.warn(f"selection: {nearest_to_limits(front, limits or {})}", stacklevel=2)
         return pd.DataFrame(columns=COLUMNS)
     scaled = scale(front[list(objectives)].to_numpy(dtype=np.float64))[inside]
-    choices = _by_preference(scaled, das_dennis(len(objectives), divisions), nearest)
+    grid = {
+        "-".join(f"{weight:.3g}" for weight in own): own for own in das_dennis(len(objectives), divisions)
+    }
+    choices = _by_preference(scaled, grid, nearest, "preference")
+    choices += _by_preference(scaled, preferences or {}, nearest, "own")
     choices += _by_benchmark(feasible, scaled, benchmarks)
     chosen = list(dict.fromkeys(choice.row for choice in choices))
     rows = pd.DataFrame([_merge([choice for choice in choices if choice.row == row]) for row in chosen])
     rows["candidate"] = feasible["candidate"].to_numpy()[chosen]
     rows["export"] = np.argsort(spread(scaled[chosen])) + 1
     return rows[COLUMNS]
+
+
+CLOSE = 0.01  # of accuracy: as good as the best
+
+
+def needs(
+    front: pd.DataFrame,
+    objectives: Sequence[str],
+    benchmarks: Sequence[str],
+    nearest: int = 3,
+    limits: Mapping[str, Mapping[str, float]] | None = None,
+    preferences: Mapping[str, Sequence[float]] | None = None,
+    tokens: float | None = None,
+) -> pd.DataFrame:
+    """What to take for which need: one row a need, with the columns "need" and "candidate"; arguments as in `select`.
+
+    tokens: a budget of output tokens an answer. Needs that no model of the front meets are left out.
+    """
+    inside = excess(front, limits or {}) == 0
+    rows, scaled = front[inside], scale(front[list(objectives)].to_numpy(dtype=np.float64))[inside]
+    if rows.empty:
+        return pd.DataFrame(columns=["need", "candidate"])
+    accuracy = rows["accuracy"].to_numpy(dtype=np.float64)
+    length = rows["tokens"].to_numpy(dtype=np.float64)
+    best = accuracy.max()
+    found = {"most accurate": int(np.lexsort((-length, accuracy))[-1])}
+    close = np.flatnonzero(accuracy >= best - CLOSE)
+    found[f"briefest within {CLOSE:.0%} of the best accuracy"] = int(close[length[close].argmin()])
+    if tokens is not None and (length <= tokens).any():
+        few = np.flatnonzero(length <= tokens)
+        found[f"most accurate with at most {tokens:.4g} tokens"] = int(few[accuracy[few].argmax()])
+    own = {"balanced": [1.0] * len(objectives), **(preferences or {})}
+    found |= {
+        choice.label if choice.label == "balanced" else f"your preference {choice.label}": choice.row
+        for choice in _by_preference(scaled, own, nearest, "own")
+    }
+    found |= {f"best of {choice.label}": choice.row for choice in _by_benchmark(rows, scaled, benchmarks)}
+    return pd.DataFrame(
+        [(need, rows["candidate"].iloc[row]) for need, row in found.items()], columns=["need", "candidate"]
+    )
 
 
 def excess(table: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> NDArray[np.float64]:
@@ -112,17 +158,17 @@ def spread(scaled: NDArray[np.float64]) -> list[int]:
 
 
 def _by_preference(
-    scaled: NDArray[np.float64], preferences: NDArray[np.float64], nearest: int
+    scaled: NDArray[np.float64], preferences: Mapping[str, ArrayLike], nearest: int, kind: str
 ) -> list[Choice]:
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True).clip(min=1e-12)
-    cosines = (scaled / lengths) @ (preferences / np.linalg.norm(preferences, axis=1, keepdims=True)).T
     choices = []
-    # Rounded, so that equal cosines are ties, which the front's order breaks.
-    for preference, cosine in zip(preferences, cosines.T.round(12), strict=True):
+    for label, weights in preferences.items():
+        preference = np.asarray(weights, dtype=np.float64)
+        # Rounded, so that equal cosines are ties, which the front's order breaks.
+        cosine = ((scaled / lengths) @ (preference / np.linalg.norm(preference))).round(12)
         similar = np.argsort(-cosine, kind="stable")[:nearest]
         row = int(similar[scaled[similar].mean(axis=1).argmax()])
-        label = "-".join(f"{weight:.3g}" for weight in preference)
-        choices.append(Choice(row, "preference", label, float(cosine[row])))
+        choices.append(Choice(row, kind, label, float(cosine[row])))
     return choices
 
 
@@ -139,17 +185,20 @@ def _by_benchmark(
 
 def _merge(choices: Sequence[Choice]) -> dict[str, str]:
     """One line for a candidate, whatever chose it, named after the preference that it fits best."""
-    best = max(choices, key=lambda choice: choice.fit)
+    # A name of the user's own stands for more than how well a preference fits.
+    best = max(choices, key=lambda choice: (choice.kind == "own", choice.fit))
     phrases = {
+        "own": "best mean objective of the candidates most similar to the preference",
         "preference": "best mean objective of the candidates most similar to preference",
         "best": "most accurate on",
     }
+    fitting = [choice for choice in choices if choice.kind == "preference"]
     reasons = []
     for kind, phrase in phrases.items():
         labels = [choice.label for choice in choices if choice.kind == kind]
         reasons += [f"{phrase} {', '.join(labels)}"] if labels else []
     return {
-        "name": f"{best.kind}-{best.label}",
-        "preference": best.label if best.kind == "preference" else "",
+        "name": best.label if best.kind == "own" else f"{best.kind}-{best.label}",
+        "preference": max(fitting, key=lambda choice: choice.fit).label if fitting else "",
         "reason": "; ".join(reasons),
     }

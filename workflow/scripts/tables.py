@@ -41,6 +41,7 @@ with job(snakemake.log[0]):
         limits={
             metric: limit.model_dump(exclude_none=True) for metric, limit in config.selection.limits.items()
         },
+        preferences=config.selection.preferences,
     )
     tables.write(folder / "observations", observations, parquet=True)
     tables.write(folder / "pareto", pareto)

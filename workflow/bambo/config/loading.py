@@ -40,6 +40,7 @@ def load(given: Any) -> Config:
         *_sources(config),
         *_objectives(config),
         *_limits(config),
+        *_preferences(config),
         *_sampling(config),
         *_device(config),
         *_engine(config),
@@ -169,6 +170,14 @@ def _limits(config: Config) -> Iterator[Problem]:
             yield place, "found neither min nor max, expected one or both; add it"
         elif limit.min is not None and limit.max is not None and limit.min > limit.max:
             yield place, f"found min {limit.min:g} above max {limit.max:g}, expected them the other way round"
+
+
+def _preferences(config: Config) -> Iterator[Problem]:
+    names = list(config.objectives)
+    for name, weights in config.selection.preferences.items():
+        if len(weights) != len(names) or not any(weights):
+            text = f"found {found(weights)}, expected {len(names)} weights ({', '.join(names)}), one of them above 0"
+            yield ("selection", "preferences", name), f"{text}; correct it"
 
 
 def _sampling(config: Config) -> Iterator[Problem]:

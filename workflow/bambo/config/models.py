@@ -456,6 +456,11 @@ class Selection(Table):
         description="What a chosen model must keep to: bounds on a metric (`tokens`, `latency`, ...), a benchmark's "
         "(`<b>.accuracy`, `<b>.truncated`, ...), an objective, or `seconds` of the evaluation.",
     )
+    preferences: dict[Name, list[Annotated[float, Field(ge=0)]]] = Field(
+        default={},
+        description="Preferences of your own, by name: a weight for each objective, in the order of `objectives`. "
+        "A model is chosen for each, beside the others.",
+    )
     export: CountOrZero | list[Text] = Field(
         default=2,
         description="What the target `export` writes: so many of the chosen models, spread over the front, or those "

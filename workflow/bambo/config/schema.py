@@ -93,7 +93,9 @@ def rows(node: Node, prefix: str = "", identity: bool = False) -> Iterator[Row]:
     """Every key under a table, in the order of the models."""
     node = resolved(node)
     if "properties" not in node:
-        yield from rows(named_entries(node)[1], f"{prefix}<name>.", identity)
+        entry = named_entries(node)[1]
+        if resolved(entry).get("type") == "object":  # else the key of the table says it all
+            yield from rows(entry, f"{prefix}<name>.", identity)
         return
     for key, value in node["properties"].items():
         marked = value.get("identity", identity)

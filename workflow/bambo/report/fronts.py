@@ -213,6 +213,7 @@ def selection(
     divisions: int,
     nearest: int,
     limits: Mapping[str, Mapping[str, float]],
+    preferences: Mapping[str, Sequence[float]] | None = None,
 ) -> pd.DataFrame:
     """The models chosen from the front "posterior" or "observed" of all searches together (section 3.4).
 
@@ -227,7 +228,7 @@ def selection(
     judged = rows
     if front == "posterior":
         judged = rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
-    chosen = select(judged, names, benchmarks, divisions, nearest, limits)
+    chosen = select(judged, names, benchmarks, divisions, nearest, limits, preferences)
     found = rows.drop(columns="search").rename(columns={"found_by": "search"})
     parts = ["", "_stderr", "_posterior_mean", "_posterior_sd"]
     columns = ["candidate", "search", *raw, *(f"{name}{part}" for name in names for part in parts)]

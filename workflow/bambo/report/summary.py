@@ -155,6 +155,7 @@ def front_text(
         [
             "Where to look",
             f"  {run_dir}/front.html   the models in a page, to choose one by what you need: open it in a browser",
+            f"  {run_dir}/report.html  what was searched and found, with all figures",
             f"  {run_dir}/tables       every number (their columns: results/README.md)",
             f"  {run_dir}/figures      objectives, progress, weights, partition",
             f"  {run_dir}/models       "

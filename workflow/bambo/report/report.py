@@ -1,0 +1,235 @@
+"""What a run found, in one file: report.html, which opens offline, and the run's README.md, which says what to take."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from .. import __version__
+from ..config import Config
+from ..files import read_json, write_text
+from ..selection import needs
+from ..start import RECORD
+from . import tables
+from .page import TEMPLATES
+
+# What each figure shows, in the order of the report.
+CAPTIONS = {
+    "partition": "Differences between the sources, layer by layer, and the blocks that each strategy cuts them into; "
+    "framed: the run's. Layers of a block have one weight.",
+    "objectives": "All models: as measured (filled), and the front by the surrogate's mean (outlined). Better is above "
+    "and to the right on the left; above and to the left on the right, which has the raw scores.",
+    "progress": "Hypervolume, front size and best objectives after each evaluation: where a line is flat, evaluations "
+    "found nothing better.",
+    "searches": "The searches side by side, by evaluations and by reckoned hours. Steeper is better; at the same place "
+    "along the left axis they have cost the same.",
+    "weights": "Weights of the front's models, part by part, from brief models on the left to accurate ones on the "
+    "right: parts that change from left to right are what makes the difference.",
+    "importance": "How far the sources are apart, layer by layer, in their parameters and in what they compute, and "
+    "the importance made of both.",
+}
+FRONTS = {"posterior": "the front by the surrogate's mean", "observed": "the front as measured"}
+CAUTION = (
+    "Numbers are those of the search, on its own questions, ± one standard error over questions. Models were chosen by "
+    "these very numbers out of many, so that they promise somewhat too much; measure a chosen model again on other "
+    "questions before you rely on them."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    texts: Sequence[str] = ()
+    table: str = ""
+    figures: Sequence[Mapping[str, str]] = field(default_factory=list)
+
+
+def write_report(config: Config) -> None:
+    """Write README.md and report.html into the run's folder, from its tables and figures."""
+    run_dir = config.folder
+    observations = pd.read_parquet(run_dir / "tables" / "observations.parquet")
+    pareto = tables.read(run_dir, "pareto")
+    choice = needs_table(config, observations, pareto)
+    write_text(run_dir / "README.md", readme(config, observations, choice))
+    write_text(
+        run_dir / "report.html", html(config, observations, sections(config, observations, pareto, choice))
+    )
+
+
+def needs_table(config: Config, observations: pd.DataFrame, pareto: pd.DataFrame) -> pd.DataFrame:
+    """Which model for which need: `need`, `candidate`, `accuracy`, `tokens` and their errors, of the chosen front.
+
+    `source`: which source it is alone, or nothing.
+    """
+    selection, names = config.selection, tables.objective_names(observations)
+    rows = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == selection.front)]
+    rows = tables.with_raw_errors(rows)
+    judged = rows
+    if selection.front == "posterior":
+        judged = rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
+    found = needs(
+        judged,
+        names,
+        [name.removesuffix(".accuracy") for name in rows.columns if name.endswith(".accuracy")],
+        selection.nearest,
+        {metric: limit.model_dump(exclude_none=True) for metric, limit in selection.limits.items()},
+        selection.preferences,
+        tokens=tables.end_points(observations)["tokens"].max() / 2,
+    )
+    shown = ["candidate", "accuracy", "accuracy_stderr", "tokens", "tokens_stderr"]
+    sources = {id: f" ({name})" for name, id in tables.end_points(observations)["candidate"].items()}
+    return found.merge(rows[shown], on="candidate", how="left").assign(
+        source=[sources.get(id, "") for id in found["candidate"]]
+    )
+
+
+def readme(config: Config, observations: pd.DataFrame, choice: pd.DataFrame) -> str:
+    """README.md of the run: which model for which need, and where everything is."""
+    parts = [f"# {config.run}"]
+    if tables.is_simulated(observations):
+        parts.append("**SIMULATED: all scores are made up; no model was merged or asked.**")
+    lines = ["| need | candidate | accuracy | tokens an answer |", "|---|---|---|---|"]
+    lines += [
+        f"| {row.need} | `{row.candidate}`{row.source} | {_accuracy(row)} | {_tokens(row)} |"
+        for row in choice.itertuples()
+    ]
+    if choice.empty:
+        lines = ["No model of the front is within `selection.limits`; relax them."]
+    ids = ", ".join(dict.fromkeys(choice["candidate"]))
+    return (
+        "\n\n".join(
+            [
+                *parts,
+                f"Merged models of {' and '.join(config.sources)}. From {FRONTS[config.selection.front]}, by need:",
+                "\n".join(lines),
+                CAUTION,
+                f"To take them home: `selection: {{export: [{ids}]}}` in the config, then `snakemake export`.",
+                "`front.html` shows all models and picks one by what you need; `report.html` says what was searched "
+                "and how; `tables/` has every number.",
+            ]
+        )
+        + "\n"
+    )
+
+
+def sections(
+    config: Config, observations: pd.DataFrame, pareto: pd.DataFrame, choice: pd.DataFrame
+) -> Iterator[Section]:
+    run_dir = config.folder
+    searches = tables.read(run_dir, "searches")
+    front = tables.with_raw_errors(
+        pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == config.selection.front)]
+    )
+    shown = pd.DataFrame(
+        {
+            "need": choice["need"],
+            "candidate": choice["candidate"] + choice["source"],
+            "accuracy": [_accuracy(row) for row in choice.itertuples()],
+            "tokens": [_tokens(row) for row in choice.itertuples()],
+        }
+    )
+    yield Section(
+        "Which model for which need", [f"From {FRONTS[config.selection.front]}. {CAUTION}"], _table(shown)
+    )
+    columns = [
+        "search",
+        "preset",
+        "granularity",
+        "method",
+        "optimiser",
+        "schedule",
+        "evaluations_total",
+        "failed",
+    ]
+    columns += ["output_tokens", "hours_reckoned", "hypervolume", "hypervolume_posterior"]
+    own = searches[searches["statistic"] == ""][columns]
+    models = ", ".join(f"{name} ({source.model})" for name, source in config.sources.items())
+    tasks = ", ".join(config.evaluation.tasks)
+    yield Section(
+        "What was searched",
+        [
+            f"Sources: {models}; config, tokenizer and chat template of {config.files_from}. Benchmarks: {tasks}.",
+            "Evaluations and tokens of a search are what it needed, as if it had run alone.",
+        ],
+        _table(own),
+        _figures(run_dir, ["partition"]),
+    )
+    members = pd.DataFrame(
+        {
+            "candidate": front["candidate"],
+            "found by": front["found_by"],
+            "accuracy": [_accuracy(row) for row in front.itertuples()],
+            "tokens": [_tokens(row) for row in front.itertuples()],
+            **{name: front[name] for name in tables.objective_names(observations)},
+        }
+    )
+    title = f"The front: {len(front)} models, {FRONTS[config.selection.front].removeprefix('the front ')}"
+    yield Section(title, [], _table(members), _figures(run_dir, ["objectives"]))
+    yield Section("How it got there", [], "", _figures(run_dir, ["progress", "searches"]))
+    yield Section("What each part of the model does", [], "", _figures(run_dir, ["weights", "importance"]))
+    yield _troubles(observations)
+    yield _cost(observations)
+
+
+def _troubles(observations: pd.DataFrame) -> Section:
+    models = observations.drop_duplicates("candidate")
+    failed = models[models["status"] == "failed"]
+    warned = models[(models["status"] != "failed") & models["warning"].ne("")]
+    texts = [] if len(failed) else ["No evaluation failed."]
+    if len(warned):
+        texts.append(f"{len(warned)} models have warnings: {'; '.join(dict.fromkeys(warned['warning']))}.")
+    return Section(
+        "What failed", texts, _table(failed[["candidate", "failure", "reason"]]) if len(failed) else ""
+    )
+
+
+def _cost(observations: pd.DataFrame) -> Section:
+    models = observations.drop_duplicates("candidate")
+    text = (
+        f"{len(models)} models were scored, end points included, in {models['seconds'].sum() / 3600:,.2f} hours of "
+        "evaluation, all searches together; what two searches asked for was scored once."
+    )
+    return Section("What it cost", [text])
+
+
+def html(config: Config, observations: pd.DataFrame, parts: Iterator[Section]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False, undefined=jinja2.StrictUndefined
+    )
+    started = read_json(config.folder / RECORD)
+    return environment.get_template("report.html").render(
+        title=f"BAMBO: {config.run}",
+        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        simulated=tables.is_simulated(observations),
+        lead=f"Merged models between {' and '.join(config.sources)}.",
+        sections=list(parts),
+        footer=f"BAMBO {__version__}, run last started {started['started']}. The README of results/ explains every "
+        "number.",
+    )
+
+
+def _figures(run_dir: Path, names: Sequence[str]) -> list[dict[str, str]]:
+    """Those of the figures that the run has; as data, so that the report is one file."""
+    paths = {name: run_dir / "figures" / f"{name}.svg" for name in names}
+    return [
+        {"data": base64.b64encode(path.read_bytes()).decode(), "caption": CAPTIONS[name]}
+        for name, path in paths.items()
+        if path.exists()
+    ]
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return frame.to_html(index=False, border=0, float_format="{:,.4g}".format, na_rep="")
+
+
+def _accuracy(row: Any) -> str:
+    return f"{row.accuracy:.3f} ± {row.accuracy_stderr:.3f}"
+
+
+def _tokens(row: Any) -> str:
+    form = ",.0f" if row.tokens >= 1000 else ".1f"
+    return f"{row.tokens:{form}} ± {row.tokens_stderr:{form}}"

@@ -1,0 +1,26 @@
+# What a run found, for readers: a report and an interactive page, each a file that needs no network.
+#
+# REQUIRED INPUTS  tables/, figures/, candidates/<id>/{recipe.json,samples.parquet}
+# OUTPUTS          README.md           which model for which need
+#                  report.html         what was searched, the front, how it got there, what failed, what it cost
+#                  front.html          the models one by one, and one chosen by preference and limits
+#                  answers/<id>.js     what front.html loads when it is asked for answers
+
+REPORT = expand(f"{RUN}/{{name}}", name=["README.md", "report.html", "front.html"])
+
+
+rule report:
+    """Put tables, figures and the chosen models' answers into pages."""
+    input:
+        TABLES,
+        FIGURES,
+        IMPORTANCE,
+    output:
+        REPORT,
+        directory(f"{RUN}/answers"),
+    log:
+        f"{RUN}/logs/report.log",
+    conda:
+        "../../envs/optimize.yaml"
+    script:
+        "../scripts/report.py"
