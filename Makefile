@@ -81,7 +81,7 @@ bench-scale: setup  ## 1,000 simulated evaluations, and ten searches in one conf
 bench-search: setup  ## all searches on simulated landscapes, most telling runs first; days of CPU time, goes on where it was
 	$(BIN)/python benchmarks/search_quality.py
 
-bench-async: setup  ## asynchronous against synchronous, simulated evaluations that take a minute or so: half an hour
+bench-async: setup  ## asynchronous against synchronous, simulated evaluations that take two minutes or so: forty minutes
 	$(BIN)/python benchmarks/async_schedule.py
 
 bench-proposal: setup  ## CPU seconds of a proposal by observations, variables, candidates and points under way

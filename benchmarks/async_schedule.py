@@ -1,10 +1,10 @@
 """Asynchronous against synchronous: the same simulated search in real Snakemake runs, with evaluations that take time.
 
-    python benchmarks/async_schedule.py [--seconds 60] [--seeds 8] [--output results/benchmarks]
+    python benchmarks/async_schedule.py [--seconds 100] [--seeds 8] [--output results/benchmarks]
 
 Eight initial and 32 further evaluations on the embedded pair (8 variables) in 4 slots. Durations are log-normal, sigma
 .8, drawn from the candidate alone; evaluations sleep that long. Both runs go on side by side, in a temporary folder,
-each with 4 cores of its own to hand out. With a median of 60 seconds that is half an hour, nearly all of it asleep.
+each with 4 cores of its own to hand out. With a median of 100 seconds that is forty minutes, nearly all of it asleep.
 Writes async_schedule.md.
 
 Utilisation is the time of evaluations, end points left aside, over slots times the time from when the search can begin
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=60, help="median duration of an evaluation")
+    parser.add_argument("--seconds", type=float, default=100, help="median duration of an evaluation")
     parser.add_argument("--seeds", type=int, default=8, help="of the comparison of hypervolumes")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()

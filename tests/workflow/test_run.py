@@ -67,6 +67,13 @@ def test_nothing_is_left_to_do(finished: Workflow) -> None:
     assert "Nothing to be done" in finished.succeed("--dry-run")
 
 
+def test_snakemakes_own_report_has_captions(finished: Workflow, tmp_path: Path) -> None:
+    finished.succeed("--report", str(tmp_path / "report.html"))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for word in ("Figures", "Pages", "Tables", "small", "where a line is flat"):
+        assert word in text
+
+
 def test_settings_that_change_no_result_plan_nothing(copy: Workflow) -> None:
     config = small_config()
     config["evaluation"] |= {"batch_size": 16, "threads": 2}

@@ -73,6 +73,17 @@ def settings(*values):
     )[:12]
 
 
+def reported(folder, name, category):
+    """A file of the run that `snakemake --report` shows, with its caption of workflow/report/."""
+    stem = name.partition(".")[0]
+    return report(
+        str(Path(RUN) / folder / name),
+        caption=f"../report/{stem}.rst",
+        category=category,
+        labels={"shows": stem},
+    )
+
+
 def scores(ids):
     return [f"{RUN}/candidates/{id}/scores.json" for id in ids]
 

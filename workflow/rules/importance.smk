@@ -52,7 +52,7 @@ rule importance:
         ),
     output:
         table=f"{RUN}/importance/importance.csv",
-        figure=f"{RUN}/figures/importance.svg",
+        figure=reported("figures", "importance.svg", "Figures"),
     log:
         f"{RUN}/logs/importance.log",
     conda:

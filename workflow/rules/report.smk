@@ -16,7 +16,8 @@ rule report:
         FIGURES,
         IMPORTANCE,
     output:
-        REPORT,
+        f"{RUN}/README.md",
+        [reported("", name, "Pages") for name in ("report.html", "front.html")],
         directory(f"{RUN}/answers"),
     log:
         f"{RUN}/logs/report.log",

@@ -11,6 +11,7 @@ TABLES = expand(
 )
 # Other settings, another file: so Snakemake, which looks at files alone, makes the tables again.
 TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices)}"
+REPORTED = ["selection.csv", "pareto.csv"]  # what `snakemake --report` shows beside the figures
 FIGURE_NAMES = ["partition", "objectives", "progress", "searches", "weights"]
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)
 
@@ -22,7 +23,8 @@ rule tables:
         blocks=f"{RUN}/partition/blocks.json",
         normalisation=f"{RUN}/endpoints/normalisation.json",
     output:
-        TABLES,
+        [table for table in TABLES if Path(table).name not in REPORTED],
+        [reported("tables", name, "Tables") for name in REPORTED],
         settings=TABLES_FOR,
     log:
         f"{RUN}/logs/tables.log",
@@ -39,7 +41,7 @@ rule figures:
         blocks=f"{RUN}/partition/blocks.json",
         differences=f"{RUN}/partition/differences.parquet",
     output:
-        FIGURES,
+        [reported("figures", f"{name}.svg", "Figures") for name in FIGURE_NAMES],
     log:
         f"{RUN}/logs/figures.log",
     conda:

@@ -17,20 +17,10 @@ from ..start import RECORD
 from . import tables
 from .page import TEMPLATES
 
-# What each figure shows, in the order of the report.
+# What each figure shows: the captions of `snakemake --report`, too.
 CAPTIONS = {
-    "partition": "Differences between the sources, layer by layer, and the blocks that each strategy cuts them into; "
-    "framed: the run's. Layers of a block have one weight.",
-    "objectives": "All models: as measured (filled), and the front by the surrogate's mean (outlined). Better is above "
-    "and to the right on the left; above and to the left on the right, which has the raw scores.",
-    "progress": "Hypervolume, front size and best objectives after each evaluation: where a line is flat, evaluations "
-    "found nothing better.",
-    "searches": "The searches side by side, by evaluations and by reckoned hours. Steeper is better; at the same place "
-    "along the left axis they have cost the same.",
-    "weights": "Weights of the front's models, part by part, from brief models on the left to accurate ones on the "
-    "right: parts that change from left to right are what makes the difference.",
-    "importance": "How far the sources are apart, layer by layer, in their parameters and in what they compute, and "
-    "the importance made of both.",
+    path.stem: " ".join(path.read_text().split())
+    for path in (Path(__file__).parents[2] / "report").glob("*.rst")
 }
 FRONTS = {"posterior": "the front by the surrogate's mean", "observed": "the front as measured"}
 CAUTION = (
