@@ -24,6 +24,8 @@ def draw(name: str) -> Figure:
     table = frames()
     if name == "objectives":
         return figures.figure_objective_space(table.observations, table.pareto, REFERENCE_POINT)
+    if name == "benchmarks":
+        return figures.figure_benchmarks(table.observations, table.pareto)
     if name == "progress":
         return figures.figure_progress(table.observations, table.hypervolume)
     if name == "weights":
@@ -31,7 +33,7 @@ def draw(name: str) -> Figure:
     return figures.figure_partition(fake_differences(), PARTITIONS, "hybrid")
 
 
-@pytest.mark.parametrize("name", ["objectives", "progress", "weights", "partition"])
+@pytest.mark.parametrize("name", ["objectives", "benchmarks", "progress", "weights", "partition"])
 def test_equal_tables_give_equal_svg(name, tmp_path):
     paths = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for path in paths:
@@ -113,6 +115,17 @@ def test_more_objectives_have_a_panel_a_pair(count, raw):
         assert lowest == 0
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[-1] == "reference point"
+
+
+def test_each_benchmark_has_a_panel_with_every_scored_model():
+    table = frames()
+    figure = draw("benchmarks")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["tiny_gpqa", "tiny_aime"]
+    scored = table.observations[table.observations["status"] == "ok"]
+    scored = scored[(scored["search"] != tables.REFERENCE) | scored["origin"].str.startswith("end point")]
+    for axes, name in zip(figure.axes, ["tiny_gpqa", "tiny_aime"], strict=True):
+        columns = scored[[f"{name}.tokens", f"{name}.accuracy"]].round(9)
+        assert points(axes) == set(map(tuple, columns.to_numpy()))
 
 
 @pytest.mark.parametrize("count", [3, 4])

@@ -111,4 +111,12 @@ def test_nobody_within_the_limits(run: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_figure_of_a_run_has_a_caption() -> None:
-    assert {"partition", "objectives", "progress", "searches", "weights", "importance"} <= CAPTIONS.keys()
+    assert {
+        "partition",
+        "objectives",
+        "progress",
+        "searches",
+        "weights",
+        "surrogates",
+        "importance",
+    } <= CAPTIONS.keys()

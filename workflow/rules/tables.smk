@@ -1,10 +1,12 @@
 # What the user reads: tables and figures of all searches of the run.
 #
 # REQUIRED INPUTS  search/<search>/complete-<iterations>, partition/, endpoints/
-# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection}, figures/*.svg
+# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection,surrogates,relevances}.csv
+#                  figures/*.svg
 #                  tables/settings-<hash>   empty: by which selection and prices they were made
 
 TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "searches", "curves", "selection"]
+TABLE_NAMES += ["surrogates", "relevances"]
 TABLES = expand(
     f"{RUN}/tables/{{name}}",
     name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
@@ -12,7 +14,7 @@ TABLES = expand(
 # Other settings, another file: so Snakemake, which looks at files alone, makes the tables again.
 TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices)}"
 REPORTED = ["selection.csv", "pareto.csv"]  # what `snakemake --report` shows beside the figures
-FIGURE_NAMES = ["partition", "objectives", "progress", "searches", "weights"]
+FIGURE_NAMES = ["partition", "objectives", "benchmarks", "progress", "searches", "surrogates", "weights"]
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)
 
 
@@ -35,7 +37,7 @@ rule tables:
 
 
 rule figures:
-    """Partition, objective space, progress, searches side by side, and weights along the front."""
+    """Partition, objective space, progress, searches side by side, surrogates, and weights along the front."""
     input:
         TABLES,
         blocks=f"{RUN}/partition/blocks.json",

@@ -1,10 +1,10 @@
-"""Partition, objective space, progress, the searches side by side, and weights along the front."""
+"""All figures of a run but that of the importance."""
 
 import pandas as pd
 from bambo.config import load
 from bambo.jobs import job
 from bambo.partition import WEIGHTS, blocks, layer_means
-from bambo.report import figures, searches, tables
+from bambo.report import figures, searches, surrogates, tables
 from bambo.report.style import save
 
 with job(snakemake.log[0]):
@@ -29,8 +29,13 @@ with job(snakemake.log[0]):
     drawn = {
         "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
         "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
+        "benchmarks": figures.figure_benchmarks(observations, pareto),
         "progress": figures.figure_progress(observations, hypervolume),
         "searches": searches.figure(table, tables.read(run, "curves")),
+        "surrogates": surrogates.figure(
+            *(searches.first_seeds(tables.read(run, name), table) for name in ("surrogates", "relevances")),
+            tables.is_simulated(observations),
+        ),
         "weights": figures.figure_weights(observations, pareto, config.selection.front),
     }
     for name, figure in drawn.items():

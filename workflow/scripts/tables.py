@@ -5,7 +5,7 @@ from pathlib import Path
 from bambo.config import iterations, load, search_settings
 from bambo.files import mark, read_json
 from bambo.jobs import job
-from bambo.report import fronts, searches, tables
+from bambo.report import fronts, searches, surrogates, tables
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
@@ -31,6 +31,7 @@ with job(snakemake.log[0]):
     comparison = fronts.comparison(observations, pareto, hypervolume, settings, config.left_out)
     presets = {name: search.preset for name, search in config.searches.items()}
     side_by_side = searches.table(run, observations, pareto, settings, presets, config.reference_point)
+    checks, relevances = surrogates.surrogates(run, observations, settings)
     curves = searches.curves(run, observations, settings, config.reference_point)
     selection = fronts.selection(
         observations,
@@ -49,5 +50,7 @@ with job(snakemake.log[0]):
     tables.write(folder / "comparison", comparison)
     tables.write(folder / "searches", side_by_side)
     tables.write(folder / "curves", curves)
+    tables.write(folder / "surrogates", checks)
+    tables.write(folder / "relevances", relevances)
     tables.write(folder / "selection", selection)
     mark(Path(snakemake.output.settings))

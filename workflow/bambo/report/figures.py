@@ -86,6 +86,35 @@ def figure_objective_space(
     return figure
 
 
+@style.styled
+def figure_benchmarks(observations: pd.DataFrame, pareto: pd.DataFrame) -> Figure:
+    """Accuracy against output tokens of each benchmark, a panel each; fronts are those of the objectives.
+
+    A model that is on the front may be beaten in one benchmark, which is what this figure shows.
+    """
+    names = [
+        column.removesuffix(".accuracy") for column in map(str, observations) if column.endswith(".accuracy")
+    ]
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    figure = style.new_figure(3.6 * rows + 0.9, tables.is_simulated(observations))
+    looks = _looks(observations)
+    for axes, name in zip(
+        _panels(figure.subplots(rows, columns, squeeze=False), len(names)), names, strict=True
+    ):
+        x, y = f"{name}.tokens", f"{name}.accuracy"
+        _draw_models(axes, observations, looks, x, y)
+        for search in tables.shown_searches(observations):
+            colour, marker = looks[search]
+            observed, posterior = (_front(pareto, search, front) for front in ("observed", "posterior"))
+            axes.plot(observed[x], observed[y], marker, color=colour, markersize=6, mew=0, zorder=5)
+            axes.plot(posterior[x], posterior[y], marker, **_OUTLINE)
+        axes.set(title=name, xlabel=axis_title("tokens"), ylabel=axis_title("accuracy"))
+        axes.set_xlim(left=0)
+    figure.legend(handles=_legend(looks, observations, lines=False), loc="outside lower center", ncols=3)
+    return figure
+
+
 def _panels(grid: np.ndarray, count: int) -> list[Axes]:
     """The first panels of a grid of them; the others are blank."""
     panels = list(grid.flatten())
@@ -156,7 +185,10 @@ def _stairs(x: pd.Series, y: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(x.to_numpy(float)[order], 2)[:-1], np.repeat(y.to_numpy(float)[order], 2)[1:]
 
 
-def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) -> list[Line2D]:
+def _legend(
+    looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame, lines: bool = True
+) -> list[Line2D]:
+    """lines: whether a front of two objectives is drawn as one."""
     singles = tables.single_weight_searches(observations)
     handles = []
     for search, (colour, marker) in sorted(looks.items(), key=lambda item: item[0] in singles):
@@ -168,7 +200,7 @@ def _legend(looks: Mapping[str, tuple[str, str]], observations: pd.DataFrame) ->
             handles.append(Line2D([], [], **point, ls="none", alpha=0.4, label=search))
         if search in tables.shown_searches(observations):
             line: dict[str, Any] = (
-                {"lw": 1.3} if len(tables.objective_names(observations)) == 2 else {"ls": "none"}
+                {"lw": 1.3} if lines and len(tables.objective_names(observations)) == 2 else {"ls": "none"}
             )
             handles.append(Line2D([], [], **point, **line, label=f"{search}: observed front"))
     handles.append(Line2D([], [], **{**_OUTLINE, "marker": "o"}, label="outlined: front by posterior mean"))

@@ -158,9 +158,11 @@ def sections(
         }
     )
     title = f"The front: {len(front)} models, {FRONTS[config.selection.front].removeprefix('the front ')}"
-    yield Section(title, [], _table(members), _figures(run_dir, ["objectives"]))
+    yield Section(title, [], _table(members), _figures(run_dir, ["objectives", "benchmarks"]))
     yield Section("How it got there", [], "", _figures(run_dir, ["progress", "searches"]))
-    yield Section("What each part of the model does", [], "", _figures(run_dir, ["weights", "importance"]))
+    yield Section(
+        "What each part of the model does", [], "", _figures(run_dir, ["weights", "surrogates", "importance"])
+    )
     yield _troubles(observations)
     yield _cost(observations)
 
