@@ -53,7 +53,10 @@ def test_three_sources(tmp_path: Path) -> None:
     assert made[ties[0]]["method"] == "ties"
     assert ties[1] == ends["base"] == found["blocks"]["candidate"].iloc[0]
     figures = {path.stem for path in (workflow.results / "figures").iterdir()}
-    assert figures == {"partition", "objectives", "progress", "searches", "weights"}
+    assert figures == {
+        *("partition", "objectives", "benchmarks", "progress"),
+        *("searches", "surrogates", "weights"),
+    }
     assert "Nothing to be done" in workflow.succeed("-n")
     # What the first candidate computed of the sources serves the others.
     assert any((workflow.results / "sources/statistics").iterdir())

@@ -120,6 +120,7 @@ def test_the_papers_run_is_planned_without_a_network(name: str, options: list[st
             "complete": 1,
             "tables": 1,
             "figures": 1,
+            "report": 1,
             "all": 1,
         },
     }
