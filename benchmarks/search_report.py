@@ -309,7 +309,8 @@ def trial_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
         "| preset | change | D | seeds | chosen set | less the preset's | observed set, less the preset's |",
         "|---" * 7 + "|",
     ]
-    for _, own in found.groupby(["preset", "dimension", "changes"], sort=False):
+    # The preset as it is stands before its changes.
+    for _, own in found.groupby(["dimension", "preset", "changes"]):
         preset, dimension, changes = own[["preset", "dimension", "changes"]].iloc[0]
         base = found[
             (found["preset"] == preset) & (found["dimension"] == dimension) & (found["changes"] == "")
