@@ -1,5 +1,6 @@
 """The interactive page in headless Chromium, opened from the disk (`make test-page`)."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from bambo import selection
-from bambo.report import fronts, tables
+from bambo.report import tables
 from bambo.report.page import page as page_of
 from bambo.report.page import page_data, write_page
-from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, fake_run, frames
+from fake_run import VARIABLES, fake_run, frames, write_tables
 from playwright.sync_api import Browser, Page, sync_playwright
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -29,13 +30,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = fake_run(tmp_path_factory.mktemp("runs") / "made-up")
-    run = tables.read_run(run_dir, VARIABLES)
-    observations = tables.observations(run)
-    pareto = fronts.pareto(run, observations, SETTINGS, REFERENCE_POINT)
-    chosen = fronts.selection(observations, pareto, front="posterior", divisions=4, nearest=3, limits={})
-    tables.write(run_dir / "tables" / "observations", observations, parquet=True)
-    tables.write(run_dir / "tables" / "pareto", pareto)
-    tables.write(run_dir / "tables" / "selection", chosen)
+    write_tables(run_dir)
     write_page(run_dir, "made-up", "posterior", 3)
     return run_dir
 
@@ -155,8 +150,6 @@ def test_id_and_recipe_are_copied(page: Page, run_dir: Path) -> None:
     id = page.evaluate("window.copied")
     assert (run_dir / "candidates" / id).is_dir()
     page.locator("#copy-recipe").click()
-    import json
-
     assert json.loads(page.evaluate("window.copied")) == json.loads(
         (run_dir / "candidates" / id / "recipe.json").read_text()
     )

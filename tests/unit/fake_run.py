@@ -210,6 +210,18 @@ def fake_run(run_dir: Path, iterations: int = 2, seed: int = 0, objectives: int 
     return run_dir
 
 
+def write_tables(run_dir: Path) -> tables.Run:
+    """Write the tables that readers of a finished run have: observations, pareto, selection; returns the run."""
+    run = tables.read_run(run_dir, VARIABLES)
+    observations = tables.observations(run)
+    pareto = fronts.pareto(run, observations, SETTINGS, REFERENCE_POINT)
+    chosen = fronts.selection(observations, pareto, front="posterior", divisions=4, nearest=3, limits={})
+    tables.write(run_dir / "tables" / "observations", observations, parquet=True)
+    tables.write(run_dir / "tables" / "pareto", pareto)
+    tables.write(run_dir / "tables" / "selection", chosen)
+    return run
+
+
 class Frames(NamedTuple):
     """The tables of a run."""
 

@@ -71,13 +71,12 @@ def make_pair(folder: Path, architecture: str = "qwen3", **options: Any) -> dict
 
 def run_of(pair: dict[str, Path], **options: Any) -> Run:
     """What candidates of a pair share, with nothing to evaluate; nothing of it is written."""
+    settings = {"folder": Path("nowhere"), "evaluation": {}, "end_point_evaluation": {}, **options}
     return Run(
-        folder=Path("nowhere"),
         sources={name: describe(str(path), None) for name, path in pair.items()},
         groups=list(groups(open_checkpoint(pair["instruct"]))),
         files_from="instruct",
-        evaluation={},
-        **{"end_point_evaluation": {}, **options},
+        **settings,
     )
 
 

@@ -11,7 +11,6 @@ from bambo.errors import BadInput
 from bambo.files import read_json, write_json
 from bambo.report.summary import print_run
 from bambo.run import Run
-from bambo.sources import describe
 from demo_config import demo
 from fake_run import fail, fake_run
 from safetensors.torch import load_file
@@ -20,18 +19,9 @@ from safetensors.torch import load_file
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run of two pico models, as its sources' records make it."""
-    records = {name: describe(str(path), None) for name, path in pico.make_pair(tmp_path).items()}
-    return Run(
-        folder=tmp_path / "results",
-        sources={
-            name: {key: record[key] for key in ("path", "fingerprint", "sample")}
-            for name, record in records.items()
-        },
-        groups=next(iter(records.values()))["groups"],
-        files_from=list(records)[-1],
-        evaluation={"engine": "hf", "tasks": {}},
-        end_point_evaluation={"engine": "hf", "tasks": {}},
-    )
+    asked = {"engine": "hf", "tasks": {}}
+    pair = pico.make_pair(tmp_path)
+    return pico.run_of(pair, folder=tmp_path / "results", evaluation=asked, end_point_evaluation=asked)
 
 
 def bambo(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -7,9 +7,9 @@ from bambo.errors import BadInput
 from bambo.files import read_json, write_json
 from bambo.pareto import hypervolume
 from bambo.records import read_record, write_record
-from bambo.report import fronts, tables
+from bambo.report import tables
 from bambo.report.compare import lines
-from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, fake_run
+from fake_run import REFERENCE_POINT, VARIABLES, fake_run, write_tables
 
 CONFIG = {"run": "a", "searches": {"blocks": {"iterations": 2}}, "evaluation": {"limit": 40}}
 
@@ -17,9 +17,7 @@ CONFIG = {"run": "a", "searches": {"blocks": {"iterations": 2}}, "evaluation": {
 def finished(folder: Path, config: dict, **options: int) -> Path:
     """A run with its front's table and run.json."""
     fake_run(folder, **options)
-    run = tables.read_run(folder, VARIABLES)
-    observations = tables.observations(run)
-    tables.write(folder / "tables" / "pareto", fronts.pareto(run, observations, SETTINGS, REFERENCE_POINT))
+    write_tables(folder)
     write_json(folder / "run.json", {"config": config})
     return folder
 

@@ -38,20 +38,11 @@ def run(tmp_path: Path) -> Run:
             shutil.copyfile(TOKENIZER / file, path / file)
         if name == "thinking":
             (path / "README.md").write_text("---\nlicense: apache-2.0\n---\n\nA model.\n")
-    records = {name: describe(str(path), None) for name, path in pair.items()}
-    for name, record in records.items():
+    asked = {"engine": "hf", "tasks": {}}
+    run = pico.run_of(pair, folder=tmp_path / "results", evaluation=asked, end_point_evaluation=asked)
+    for name, record in run.sources.items():
         write_json(tmp_path / "results" / "sources" / f"{name}.json", record)
-    return Run(
-        folder=tmp_path / "results",
-        sources={
-            name: {key: record[key] for key in ("path", "fingerprint", "sample")}
-            for name, record in records.items()
-        },
-        groups=next(iter(records.values()))["groups"],
-        files_from=list(records)[-1],
-        evaluation={"engine": "hf", "tasks": {}},
-        end_point_evaluation={"engine": "hf", "tasks": {}},
-    )
+    return run
 
 
 def blockwise(run: Run) -> Merge:

@@ -12,20 +12,14 @@ from bambo.files import file_hash
 from bambo.records import write_record
 from bambo.report import fronts, tables
 from bambo.report.page import END_POINTS, answers, page, page_data, write_page
-from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, fail, fake_run, frames
+from fake_run import REFERENCE_POINT, SETTINGS, VARIABLES, fail, fake_run, frames, write_tables
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A finished run whose candidates have one answer each."""
     run_dir = fake_run(tmp_path / "made-up")
-    run = tables.read_run(run_dir, VARIABLES)
-    observations = tables.observations(run)
-    pareto = fronts.pareto(run, observations, SETTINGS, REFERENCE_POINT)
-    selection = fronts.selection(observations, pareto, front="posterior", divisions=4, nearest=3, limits={})
-    tables.write(run_dir / "tables" / "observations", observations, parquet=True)
-    tables.write(run_dir / "tables" / "pareto", pareto)
-    tables.write(run_dir / "tables" / "selection", selection)
+    write_tables(run_dir)
     return run_dir
 
 

@@ -12,9 +12,7 @@ from bambo.config import load
 from bambo.files import file_hash, write_json
 from bambo.records import write_record
 from bambo.report.smoke import HEAD, TAIL, smoke_text
-from bambo.run import Run
 from bambo.smoke import few, smoke_ids, write_smoke
-from bambo.sources import describe
 from demo_config import ROOT, demo
 
 TASKS = {"a": {"task": "t", "repeats": 4, "limit": 2}, "b": {"task": "u", "stratify": "kind"}}
@@ -33,28 +31,18 @@ def test_few_questions_once() -> None:
 
 
 def test_candidates_of_their_own(tmp_path: Path) -> None:
-    records = {name: describe(str(path), None) for name, path in pico.make_pair(tmp_path).items()}
     evaluation = {"engine": "hf", "repeats": 1, "limit": None, "tasks": TASKS}
-    run = Run(
-        folder=tmp_path / "run",
-        sources={
-            name: {key: record[key] for key in ("path", "fingerprint", "sample")}
-            for name, record in records.items()
-        },
-        groups=next(iter(records.values()))["groups"],
-        files_from=list(records)[-1],
-        evaluation=evaluation,
-        end_point_evaluation=evaluation,
-    )
+    pair = pico.make_pair(tmp_path)
+    run = pico.run_of(pair, folder=tmp_path / "run", evaluation=evaluation, end_point_evaluation=evaluation)
     ids = write_smoke(run)
-    assert list(ids) == [*records, "balanced"]
+    assert list(ids) == [*run.sources, "balanced"]
     assert smoke_ids(run.folder) == set()  # nobody said so yet
     write_json(run.folder / "smoke/candidates.json", ids)
     assert smoke_ids(run.folder) == set(ids.values())
-    whole = {run.source_recipe(name)["id"] for name in records}
+    whole = {run.source_recipe(name)["id"] for name in run.sources}
     assert not whole & set(ids.values())
     # A run that asks as little itself has these candidates anyway.
-    first = ids[next(iter(records))]
+    first = ids[next(iter(run.sources))]
     write_json(run.folder / "endpoints/candidates.json", {"end_points": {"x": first}, "own_files": {}})
     assert smoke_ids(run.folder) == set(ids.values()) - {first}
 

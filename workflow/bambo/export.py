@@ -52,7 +52,8 @@ def _chosen(
             f"selection.export: found {name}, expected a name in tables/selection.csv or a candidate's id; most alike: "
             f"{', '.join(nearest)}"
         )
-    if (failure := rows["failure"].iloc[0]) and rows["status"].iloc[0] == "failed":
+    status, failure = rows[["status", "failure"]].iloc[0]
+    if status == "failed":
         raise BadInput(
             f"selection.export: candidate {name} failed ({failure}), expected one that has scores; "
             "`bambo failed` says how to evaluate it again"

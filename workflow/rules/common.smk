@@ -68,9 +68,7 @@ EVALUATE = f"../../envs/evaluate{'-vllm' if CONFIG.evaluation.engine == 'vllm' e
 
 def settings(*values):
     """Some hexadecimal digits that are others for other values."""
-    return content_hash(
-        [value if isinstance(value, (int, list, dict)) else value.model_dump() for value in values]
-    )[:12]
+    return content_hash(values)[:12]
 
 
 def reported(folder, name, category):

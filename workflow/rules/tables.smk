@@ -12,7 +12,7 @@ TABLES = expand(
     name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
 )
 # Other settings, another file: so Snakemake, which looks at files alone, makes the tables again.
-TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices)}"
+TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices.model_dump())}"
 REPORTED = ["selection.csv", "pareto.csv"]  # what `snakemake --report` shows beside the figures
 FIGURE_NAMES = ["partition", "objectives", "benchmarks", "progress", "searches", "surrogates", "weights"]
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)

@@ -39,9 +39,7 @@ with job(snakemake.log[0]):
         front=config.selection.front,
         divisions=config.selection.divisions,
         nearest=config.selection.nearest,
-        limits={
-            metric: limit.model_dump(exclude_none=True) for metric, limit in config.selection.limits.items()
-        },
+        limits=config.selection.bounds,
         preferences=config.selection.preferences,
     )
     tables.write(folder / "observations", observations, parquet=True)

@@ -467,6 +467,11 @@ class Selection(Table):
         "of a list of names (`tables/selection.csv`) and candidates' ids.",
     )
 
+    @property
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """The limits as `selection.select` takes them."""
+        return {metric: limit.model_dump(exclude_none=True) for metric, limit in self.limits.items()}
+
 
 class Job(Table):
     mem_mb: Count = Field(default=2000, description="Memory (MB).")

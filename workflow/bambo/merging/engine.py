@@ -61,8 +61,11 @@ def merge(
             target = folder / file.relative_to(files_from)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
+        parts = parts_of(recipe, sources)
         for file, tensors in _files(sources.template.tensors, folder, max_shard_size).items():
-            _write_weights(recipe, statistics, sources, tensors, file, threads, chunk_bytes, device)
+            _write_weights(
+                recipe["id"], parts, statistics, sources, tensors, file, threads, chunk_bytes, device
+            )
 
 
 def merged_tensors(
@@ -134,7 +137,8 @@ def _files(
 
 
 def _write_weights(
-    recipe: Mapping[str, Any],
+    recipe: str,
+    parts: Mapping[str, Part],
     statistics: Mapping[str, Statistics],
     sources: Sources,
     tensors: Mapping[str, TensorInfo],
@@ -143,8 +147,7 @@ def _write_weights(
     chunk_bytes: int,
     device: str,
 ) -> None:
-    parts = parts_of(recipe, sources)
-    header, offsets = encode_header(tensors, recipe["id"])
+    header, offsets = encode_header(tensors, recipe)
 
     # Largest first, so that no thread is left alone with an embedding matrix at the end.
     pending = iter(sorted(tensors, key=lambda name: -tensors[name].bytes))

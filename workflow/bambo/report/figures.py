@@ -92,9 +92,7 @@ def figure_benchmarks(observations: pd.DataFrame, pareto: pd.DataFrame) -> Figur
 
     A model that is on the front may be beaten in one benchmark, which is what this figure shows.
     """
-    names = [
-        column.removesuffix(".accuracy") for column in map(str, observations) if column.endswith(".accuracy")
-    ]
+    names = tables.benchmark_names(observations)
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     figure = style.new_figure(3.6 * rows + 0.9, tables.is_simulated(observations))

@@ -21,6 +21,7 @@ from .tables import (
     MEASURED,
     REFERENCE,
     Run,
+    benchmark_names,
     end_points,
     left,
     members,
@@ -205,6 +206,13 @@ def comparison(
     return table.fillna(dict.fromkeys(text, "")).astype({"evaluations": "Int64"})
 
 
+def judged(rows: pd.DataFrame, names: Sequence[str], front: str) -> pd.DataFrame:
+    """Rows of a front with the objectives by which they are chosen: on the posterior front the posterior means."""
+    if front != "posterior":
+        return rows
+    return rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
+
+
 def selection(
     observations: pd.DataFrame,
     pareto: pd.DataFrame,
@@ -224,11 +232,8 @@ def selection(
     raw = raw_metrics(observations)
     rest = [key for key in MEASURED if key not in raw]
     rows = rows.merge(observations.drop_duplicates("candidate")[["candidate", *rest]], on="candidate")
-    benchmarks = [name.removesuffix(".accuracy") for name in rows.columns if name.endswith(".accuracy")]
-    judged = rows
-    if front == "posterior":
-        judged = rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
-    chosen = select(judged, names, benchmarks, divisions, nearest, limits, preferences)
+    of_front = judged(rows, names, front)
+    chosen = select(of_front, names, benchmark_names(rows), divisions, nearest, limits, preferences)
     found = rows.drop(columns="search").rename(columns={"found_by": "search"})
     parts = ["", "_stderr", "_posterior_mean", "_posterior_sd"]
     columns = ["candidate", "search", *raw, *(f"{name}{part}" for name in names for part in parts)]

@@ -66,21 +66,27 @@ def page(name: str, data: Mapping[str, Any], simulated: bool) -> str:
     """The page as one text."""
     import vl_convert
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False, undefined=jinja2.StrictUndefined
-    )
     names = " and ".join(data["objectives"])
-    return environment.get_template("front.html").render(
+    return rendered(
+        "front",
         title=f"BAMBO: models of {name}",
         lead=f"Merged models between {' and '.join(data['sources'])}, by {names}. Say what you need, and the page "
         "picks a model; every number is as scored in the search, on its questions, with its standard error.",
         simulated=simulated,
         footer=f"BAMBO {__version__}. {FOOTER}",
-        css=(TEMPLATES / "front.css").read_text(encoding="utf-8"),
         js=(TEMPLATES / "front.js").read_text(encoding="utf-8"),
         library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         data=_script(data),
     )
+
+
+def rendered(name: str, **values: Any) -> str:
+    """templates/<name>.html with its own style sheet and the values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False, undefined=jinja2.StrictUndefined
+    )
+    css = (TEMPLATES / f"{name}.css").read_text(encoding="utf-8")
+    return environment.get_template(f"{name}.html").render(css=css, **values)
 
 
 FOOTER = (
@@ -101,9 +107,7 @@ def page_data(
 ) -> dict[str, Any]:
     """What the page knows; JSON-able."""
     objectives, raw = tables.objective_names(observations), tables.raw_metrics(observations)
-    benchmarks = [
-        column.removesuffix(".accuracy") for column in observations.columns if column.endswith(".accuracy")
-    ]
+    benchmarks = tables.benchmark_names(observations)
     parts = [f"{name}.{metric}" for name in benchmarks for metric in raw]
     ends = tables.end_points(observations)
     metrics = [*raw, *objectives, *(part for part in parts if part in observations)]

@@ -2,11 +2,10 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from .. import __version__
@@ -15,7 +14,8 @@ from ..files import read_json, write_text
 from ..selection import needs
 from ..start import RECORD
 from . import tables
-from .page import TEMPLATES
+from .fronts import judged
+from .page import rendered
 
 # What each figure shows: the captions of `snakemake --report`, too.
 CAPTIONS = {
@@ -35,7 +35,7 @@ class Section:
     title: str
     texts: Sequence[str] = ()
     table: str = ""
-    figures: Sequence[Mapping[str, str]] = field(default_factory=list)
+    figures: Sequence[Mapping[str, str]] = ()
 
 
 def write_report(config: Config) -> None:
@@ -58,15 +58,12 @@ def needs_table(config: Config, observations: pd.DataFrame, pareto: pd.DataFrame
     selection, names = config.selection, tables.objective_names(observations)
     rows = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == selection.front)]
     rows = tables.with_raw_errors(rows)
-    judged = rows
-    if selection.front == "posterior":
-        judged = rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
     found = needs(
-        judged,
+        judged(rows, names, selection.front),
         names,
-        [name.removesuffix(".accuracy") for name in rows.columns if name.endswith(".accuracy")],
+        tables.benchmark_names(rows),
         selection.nearest,
-        {metric: limit.model_dump(exclude_none=True) for metric, limit in selection.limits.items()},
+        selection.bounds,
         selection.preferences,
         tokens=tables.end_points(observations)["tokens"].max() / 2,
     )
@@ -118,8 +115,7 @@ def sections(
         {
             "need": choice["need"],
             "candidate": choice["candidate"] + choice["source"],
-            "accuracy": [_accuracy(row) for row in choice.itertuples()],
-            "tokens": [_tokens(row) for row in choice.itertuples()],
+            **_scores(choice),
         }
     )
     yield Section(
@@ -152,8 +148,7 @@ def sections(
         {
             "candidate": front["candidate"],
             "found by": front["found_by"],
-            "accuracy": [_accuracy(row) for row in front.itertuples()],
-            "tokens": [_tokens(row) for row in front.itertuples()],
+            **_scores(front),
             **{name: front[name] for name in tables.objective_names(observations)},
         }
     )
@@ -189,13 +184,10 @@ def _cost(observations: pd.DataFrame) -> Section:
 
 
 def html(config: Config, observations: pd.DataFrame, parts: Iterator[Section]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False, undefined=jinja2.StrictUndefined
-    )
     started = read_json(config.folder / RECORD)
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report",
         title=f"BAMBO: {config.run}",
-        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         simulated=tables.is_simulated(observations),
         lead=f"Merged models between {' and '.join(config.sources)}.",
         sections=list(parts),
@@ -216,6 +208,12 @@ def _figures(run_dir: Path, names: Sequence[str]) -> list[dict[str, str]]:
 
 def _table(frame: pd.DataFrame) -> str:
     return frame.to_html(index=False, border=0, float_format="{:,.4g}".format, na_rep="")
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Columns of accuracy and tokens with their errors."""
+    shown = {"accuracy": _accuracy, "tokens": _tokens}
+    return {name: [text(row) for row in rows.itertuples()] for name, text in shown.items()}
 
 
 def _accuracy(row: Any) -> str:

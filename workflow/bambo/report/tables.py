@@ -251,6 +251,12 @@ def objective_names(observations: pd.DataFrame) -> list[str]:
     return [name for name in columns if f"{name}_stderr" in columns and "." not in name]
 
 
+def benchmark_names(table: pd.DataFrame) -> list[str]:
+    """Names of the benchmarks, read from the columns."""
+    columns = map(str, table.columns)
+    return [name.removesuffix(".accuracy") for name in columns if name.endswith(".accuracy")]
+
+
 def raw_metrics(table: pd.DataFrame) -> list[str]:
     """The raw metrics of a table, means over benchmarks: accuracy, tokens, and what else objectives are made of."""
     # They stand behind the variables and before the objectives.
