@@ -21,6 +21,7 @@
 #   candidates/<id>/scores.json      accuracy, tokens, errors, or why there are none
 #   smoke/report.txt                 a few questions, answered in full view: `snakemake smoke`  smoke.smk
 #   tables/*.csv figures/*.svg       observations, fronts, comparison, selection              tables.smk
+#   confirm/candidates.json          chosen models, asked anew: `snakemake confirm`         confirm.smk
 #   README.md report.html front.html answers/     what to take, what was found, a page to choose  report.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
@@ -48,6 +49,7 @@ include: "workflow/rules/endpoints.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/candidates.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/confirm.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/smoke.smk"
@@ -70,6 +72,9 @@ localrules:
     tables,
     figures,
     report,
+    confirm_candidates,
+    confirmed,
+    confirm,
     smoke_candidates,
     smoke,
 

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from bambo.candidate.folder import read_samples
 from bambo.config import Config, deciding, load, search_settings, settings_hash
 from bambo.files import read_json, write_text
 from bambo.objectives import evaluate as objectives_of
 from bambo.pareto import hypervolume
 from bambo.records import read_record, write_record
 from bambo.report import fronts, searches, tables
+from bambo.resampling import Answered, Resampling
 from bambo.run import Merge, Run
 from bambo.search.ledger import propose
 from bambo.search.promotions import PROMOTIONS, promote
@@ -217,44 +219,11 @@ def rescore(given: dict[str, Any], recipe: dict[str, Any]) -> str:
 def fresh_hypervolume(run: Run, ids: list[str], config: Config) -> tuple[float, float]:
     """Hypervolume of a front on the fresh questions, and its standard error by resampling questions in pairs."""
     scale = read_json(run.folder / "endpoints" / "normalisation.json")
-    value = hypervolume(objectives_of(map(run.scores, ids), scale).Y, config.reference_point)
-    generator = np.random.default_rng(0)
-    resampled = [
-        hypervolume(Y, config.reference_point) for Y in resampled_objectives(run, ids, scale, generator)
-    ]
-    return value, float(np.std(resampled, ddof=1))
-
-
-def resampled_objectives(
-    run: Run, ids: list[str], scale: dict[str, Any], generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Objectives [n x m] of the front with questions drawn anew, the same for every model and both end points."""
     ends = read_json(run.folder / "endpoints" / "candidates.json")["end_points"]
-    columns = {"accuracy": "correct", "tokens": "output_tokens"}
-    answers = {
-        id: pd.read_parquet(run.folder / "candidates" / id / "samples.parquet")
+    value = hypervolume(objectives_of(map(run.scores, ids), scale).Y, config.reference_point)
+    answered = {
+        id: Answered(run.scores(id), read_samples(run.folder / "candidates" / id))
         for id in {*ids, *ends.values()}
     }
-    values = {
-        (id, benchmark, metric): rows.loc[rows["benchmark"] == benchmark, column].to_numpy(float)
-        for id, rows in answers.items()
-        for benchmark in rows["benchmark"].unique()
-        for metric, column in columns.items()
-    }
-    sizes = {benchmark: len(rows) for (_, benchmark, _), rows in values.items()}
-    for _ in range(RESAMPLES):
-        drawn = {benchmark: generator.integers(size, size=size) for benchmark, size in sizes.items()}
-
-        def mean(id: str, benchmark: str, metric: str, drawn: dict[str, Any] = drawn) -> float:
-            return float(values[id, benchmark, metric][drawn[benchmark]].mean())
-
-        Y = np.empty((len(ids), len(scale["objectives"])))
-        for k, spec in enumerate(scale["objectives"].values()):
-            for row, id in enumerate(ids):
-                parts = []
-                for benchmark in spec["benchmarks"]:
-                    base = mean(ends[spec["base"]], benchmark, spec["metric"])
-                    expert = mean(ends[spec["expert"]], benchmark, spec["metric"])
-                    parts.append((mean(id, benchmark, spec["metric"]) - base) / (expert - base))
-                Y[row, k] = np.mean(parts)
-        yield Y
+    draws = Resampling(answered, RESAMPLES).objectives(ids, scale)
+    return value, float(np.std([hypervolume(Y, config.reference_point) for Y in draws], ddof=1))

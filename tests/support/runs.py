@@ -21,6 +21,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         source["model"] = str(ROOT / source["model"])
     for task in demo["evaluation"]["tasks"].values():
         task["data"] = str(ROOT / task["data"])
+    demo["confirm"]["data"] = {name: str(ROOT / path) for name, path in demo["confirm"]["data"].items()}
     demo["evaluation"] |= {"limit": 16, "batch_size": 8, "device": "cpu"}
     cheap = {"restarts": 2, "raw_samples": 16, "mc_samples": 16}
     demo |= {

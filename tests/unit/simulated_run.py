@@ -22,11 +22,13 @@ from demo_config import ROOT, demo
 
 def absolute(**changes: Any) -> dict[str, Any]:
     """The demo's config with paths that hold anywhere, and simulated evaluations of 8 questions."""
-    config = demo(evaluation__engine="simulated", evaluation__limit=8, **changes)
+    config = demo(**{"evaluation__engine": "simulated", "evaluation__limit": 8, **changes})
     for source in config["sources"].values():
         source["model"] = str(ROOT / source["model"])
     for task in config["evaluation"]["tasks"].values():
         task["data"] = str(ROOT / task["data"])
+    held_out = config["confirm"].get("data", {})
+    config["confirm"] |= {"data": {name: str(ROOT / path) for name, path in held_out.items()}}
     return config
 
 

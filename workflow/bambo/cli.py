@@ -220,4 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     given = _parser().parse_args()
     with plain_errors():
-        given.do(given)
+        try:
+            given.do(given)
+        except BrokenPipeError:  # of `bambo ... | head`, which has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

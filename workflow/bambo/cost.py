@@ -15,6 +15,7 @@ from .candidate.folder import SAMPLES, all_folders, read_scores
 from .candidate.work import SIMULATED
 from .checkpoint import open_checkpoint
 from .config import Config, is_hub_id, iterations, search_settings
+from .confirm import confirm_ids
 from .disk import size
 from .errors import BadInput
 from .evaluation.data import read_data
@@ -161,9 +162,11 @@ def measured(config: Config) -> Iterator[Measured]:
     """What is known from the run itself: all its evaluations, then its smoke run."""
     if config.evaluation.engine == SIMULATED or not config.folder.is_dir():
         return
-    smoke = smoke_ids(config.folder)
+    smoke, confirming = smoke_ids(config.folder), confirm_ids(config.folder)
     done: dict[bool, list[Path]] = {True: [], False: []}
     for folder in all_folders(config.folder):
+        if folder.name in confirming:
+            continue
         try:
             scored = read_scores(folder)["status"] == "ok"
         except BadInput:

@@ -6,6 +6,8 @@ from typing import Any
 from .errors import BadInput
 from .run import Run
 
+CANDIDATES = "endpoints/candidates.json"
+
 
 def write_end_points(run: Run, begun: Mapping[str, Any] | None = None) -> dict[str, dict[str, str]]:
     """Write the recipes of the pure sources; returns {"end_points": source -> id, "own_files": source -> id}.

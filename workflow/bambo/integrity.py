@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from .candidate.folder import MODEL, SCORES, check_samples, read_scores
 from .candidate.lease import holder
+from .confirm import CANDIDATES as CONFIRM
+from .endpoints import CANDIDATES as END_POINTS
 from .errors import BadInput
 from .evaluation.data import read_hub_record
 from .files import read_json
@@ -16,9 +18,9 @@ from .recipe import read_recipe
 from .records import read_record
 from .search.promotions import PROMOTIONS, promotion_paths
 from .search.proposals import key_of, place_of, proposal_paths
+from .smoke import CANDIDATES as SMOKE
 from .start import RECORD, read_start
 
-END_POINTS = "endpoints/candidates.json"
 # Written by rules, without a checksum: whether they can be read is all that can be told.
 PLAIN = [
     "sources/*.json",
@@ -26,7 +28,8 @@ PLAIN = [
     "partition/blocks.json",
     "endpoints/normalisation.json",
     "search/*/variables.json",
-    "smoke/candidates.json",
+    SMOKE,
+    CONFIRM,
 ]
 TABLES = ["partition/differences.parquet", "importance/*.parquet", "tables/*.parquet"]
 # What a reader raises where somebody else wrote; damage can turn any value into another one.

@@ -98,17 +98,20 @@ def candidate_id(recipe: Mapping[str, Any]) -> str:
     return content_hash(identity)[:12]
 
 
+def asked(recipe: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of the same merge, scored in another way."""
+    found = {**recipe, "evaluation": dict(evaluation)}
+    return {**found, "id": candidate_id(found)}
+
+
 def first_stage(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of the same merge that is scored on its first share of the questions alone."""
-    found = {**recipe, "evaluation": {**recipe["evaluation"], "stage": "first"}}
-    return {**found, "id": candidate_id(found)}
+    return asked(recipe, {**recipe["evaluation"], "stage": "first"})
 
 
 def whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a first stage's merge, scored on all questions."""
-    evaluation = {key: value for key, value in recipe["evaluation"].items() if key != "stage"}
-    found = {**recipe, "evaluation": evaluation}
-    return {**found, "id": candidate_id(found)}
+    return asked(recipe, {key: value for key, value in recipe["evaluation"].items() if key != "stage"})
 
 
 def runs(recipe: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, ...]]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .endpoints import CANDIDATES as END_POINTS
 from .errors import BadInput
 from .files import read_json
 from .run import Run
@@ -40,7 +41,7 @@ def smoke_ids(run_dir: Path) -> set[str]:
     """Candidates of `results/<run>` that were made for a smoke run alone; none where there was none."""
     try:
         ids = set(read_json(run_dir / CANDIDATES).values())
-        ends = run_dir / "endpoints/candidates.json"
+        ends = run_dir / END_POINTS
         named = read_json(ends) if ends.exists() else {"end_points": {}, "own_files": {}}
     except BadInput:
         return set()

@@ -34,6 +34,7 @@ MODELS += [f"{RUN}/base.json"] if bambo.config.needs_base(CONFIG) else []
 
 if workflow.is_main_process:
     from bambo import start
+    from bambo.confirm import check_confirm
     from bambo.preflight import check, dimension_notes, parallel_evaluations, slot_notes, template_notes
 
     with plain_errors():
@@ -97,6 +98,40 @@ def smoke_scores(wildcards):
     """Scores of a smoke run's candidates."""
     with checkpoints.smoke_candidates.get().output[0].open() as file:
         return scores(json.load(file).values())
+
+
+def confirming():
+    """Whether the target `confirm` is asked for: Snakemake knows its targets only after the rules."""
+    return "confirm" in workflow.dag_settings.targets
+
+
+def when_asked(path):
+    """An input whose changes count only where `confirm` is asked for.
+
+    Once it is done, the report shows it, but a search that goes on does not measure its new front again unasked.
+    """
+    return lambda wildcards: path if confirming() else ancient(path)
+
+
+def held_out(wildcards):
+    """The held-out questions, which are looked at before anything runs."""
+    if confirming() and workflow.is_main_process:
+        with plain_errors():
+            check_confirm(CONFIG)
+    paths = list(CONFIG.confirm.data.values())
+    return paths if confirming() else [ancient(path) for path in paths]
+
+
+def in_report(wildcards):
+    """What the report shows of it."""
+    return CONFIRMED if confirming() or Path(CONFIRMED[0]).exists() else []
+
+
+def confirm_scores(wildcards):
+    """Scores of the models that are measured again, and of the end points on their questions."""
+    with checkpoints.confirm_candidates.get().output.candidates.open() as file:
+        kinds = json.load(file).values()
+    return scores(sorted({id for kind in kinds for part in kind.values() for id in part.values()}))
 
 
 @lru_cache(maxsize=None)

@@ -1,6 +1,6 @@
 # What a run found, for readers: a report and an interactive page, each a file that needs no network.
 #
-# REQUIRED INPUTS  tables/, figures/, candidates/<id>/{recipe.json,samples.parquet}
+# REQUIRED INPUTS  tables/, figures/, candidates/<id>/{recipe.json,samples.parquet}; what `confirm` found, once it has
 # OUTPUTS          README.md           which model for which need
 #                  report.html         what was searched, the front, how it got there, what failed, what it cost
 #                  front.html          the models one by one, and one chosen by preference and limits
@@ -15,6 +15,7 @@ rule report:
         TABLES,
         FIGURES,
         IMPORTANCE,
+        in_report,
     output:
         f"{RUN}/README.md",
         [reported("", name, "Pages") for name in ("report.html", "front.html")],

@@ -45,6 +45,7 @@ def load(given: Any) -> Config:
         *_device(config),
         *_engine(config),
         *_stages(config),
+        *_held_out(config),
         *_merge(config),
         *importance_problems(config),
         *_slots(config),
@@ -198,6 +199,15 @@ def _sampling(config: Config) -> Iterator[Problem]:
         if not draws and count not in (None, 1):
             text = f"found {count}, expected 1 since do_sample is false"
             yield place, f"{text} and every repeat would answer the same; lower it or set do_sample: true"
+
+
+def _held_out(config: Config) -> Iterator[Problem]:
+    for name in config.confirm.data:
+        if name not in config.evaluation.tasks:
+            yield (
+                ("confirm", "data", name),
+                f"found no such benchmark{nearest(name, config.evaluation.tasks)}",
+            )
 
 
 def _device(config: Config) -> Iterator[Problem]:

@@ -473,6 +473,24 @@ class Selection(Table):
         return {metric: limit.model_dump(exclude_none=True) for metric, limit in self.limits.items()}
 
 
+class Confirm(Table):
+    """What `snakemake confirm` measures again: chosen models by scores that did not choose them."""
+
+    members: Count = Field(
+        default=8,
+        description="At most so many models of the front by posterior mean: those that make up its hypervolume.",
+    )
+    repeats: Annotated[int, Field(ge=2)] = Field(
+        default=2,
+        description="New answers, of another seed, as a multiple of `evaluation.repeats`; only if answers are drawn.",
+    )
+    data: dict[Name, Text] = Field(
+        default={},
+        description="Held-out questions, which the search has not seen: benchmark -> file or folder, as its `data`. "
+        "Needed of all benchmarks where answers are not drawn, since the same questions would be answered the same.",
+    )
+
+
 class Job(Table):
     mem_mb: Count = Field(default=2000, description="Memory (MB).")
     runtime: Count = Field(default=30, description="Longest run time (minutes).")
@@ -578,6 +596,9 @@ class Config(Table):
     )
     selection: Selection = Field(
         default=Selection(), description="Which models of the Pareto set are chosen."
+    )
+    confirm: Confirm = Field(
+        default=Confirm(), description="Which models are measured again, and how, by `snakemake confirm`."
     )
     resources: Resources = Field(default=Resources(), description="What a job may take.")
     retries: CountOrZero = Field(

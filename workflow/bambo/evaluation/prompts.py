@@ -46,11 +46,11 @@ def check_overlap(prompts: Sequence[str], questions: Iterable[tuple[str, Sequenc
     questions: benchmark and texts of each question, as the models are asked it and as the data hold it. Case and white
     space do not count. Equal texts overlap, and of two long ones one that holds the other.
     """
-    own = [_plain(prompt) for prompt in prompts]
+    own = [plain(prompt) for prompt in prompts]
     equal = {text: place for place, text in reversed([*enumerate(own)])}
     long = [(place, text) for place, text in enumerate(own) if len(text) >= LONG]
     for benchmark, texts in questions:
-        for text in filter(None, map(_plain, texts)):
+        for text in filter(None, map(plain, texts)):
             place = equal.get(text)
             if place is None and len(text) >= LONG:
                 place = next((place for place, one in long if text in one or one in text), None)
@@ -74,7 +74,7 @@ def texts_of(row: Mapping[str, Any]) -> list[str]:
     return [value for value in row.values() if isinstance(value, str) and len(value.split()) > 3]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 

@@ -14,6 +14,7 @@ from ..files import read_json, write_text
 from ..selection import needs
 from ..start import RECORD
 from . import tables
+from .confirmed import TITLES
 from .fronts import judged
 from .page import rendered
 
@@ -25,8 +26,8 @@ CAPTIONS = {
 FRONTS = {"posterior": "the front by the surrogate's mean", "observed": "the front as measured"}
 CAUTION = (
     "Numbers are those of the search, on its own questions, ± one standard error over questions. Models were chosen by "
-    "these very numbers out of many, so that they promise somewhat too much; measure a chosen model again on other "
-    "questions before you rely on them."
+    "these very numbers out of many, so that they promise somewhat too much; `snakemake confirm` measures the best "
+    "ones again."
 )
 
 
@@ -154,12 +155,55 @@ def sections(
     )
     title = f"The front: {len(front)} models, {FRONTS[config.selection.front].removeprefix('the front ')}"
     yield Section(title, [], _table(members), _figures(run_dir, ["objectives", "benchmarks"]))
+    yield from _confirmed(run_dir)
     yield Section("How it got there", [], "", _figures(run_dir, ["progress", "searches"]))
     yield Section(
         "What each part of the model does", [], "", _figures(run_dir, ["weights", "surrogates", "importance"])
     )
     yield _troubles(observations)
     yield _cost(observations)
+
+
+def _confirmed(run_dir: Path) -> Iterator[Section]:
+    """What `snakemake confirm` found, if it was asked for."""
+    if not (run_dir / "tables" / "confirmed.csv").exists():
+        return
+    models, promises = tables.read(run_dir, "confirmed"), tables.read(run_dir, "optimism")
+    kinds = ", and ".join(TITLES[kind] for kind in models["questions"].unique())
+    texts = [
+        f"The models that make up the front, measured again on {kinds}: means with 95 % intervals over questions. "
+        "P(dominated) is how often another of these models or an end point is at least as good in every objective and "
+        "better in one, when questions are drawn anew.",
+        "Below: the mean of each objective over the members, and the hypervolume of members and end points, as the "
+        "search had promised them, and as they were found.",
+        f"This took {len(models)} evaluations and {models['output_tokens'].sum():,} output tokens, which count in no "
+        "search's budget.",
+    ]
+    shown = pd.DataFrame({"candidate": models["candidate"]})
+    for metric, form in (("accuracy", ".3f"), ("tokens", ",.1f")):
+        shown[f"{metric}, search"] = models[f"{metric}_searched"].map(f"{{:{form}}}".format)
+        shown[f"{metric}, fresh"] = models.apply(_with_interval, axis=1, args=(metric, form))
+    shown["P(dominated)"] = models["dominated"].map("{:.0%}".format)
+    kept = pd.DataFrame(
+        {
+            "measure": promises["measure"],
+            "promised": promises["judged_by"].map(
+                {"observed": "as observed", "posterior": "by posterior mean"}
+            ),
+            "value": promises["promised"].map("{:.3f}".format),
+            "found": promises["found"].map("{:.3f}".format),
+            "optimism": promises.apply(_with_interval, axis=1, args=("optimism", "+.3f")),
+        }
+    )
+    if len(set(models["questions"])) > 1:
+        shown.insert(0, "questions", models["questions"])
+        kept.insert(0, "questions", promises["questions"])
+    title = "The same models on fresh answers"
+    yield Section(title, texts, _table(shown) + _table(kept), _figures(run_dir, ["confirmed"]))
+
+
+def _with_interval(row: pd.Series, column: str, form: str) -> str:
+    return f"{row[column]:{form}} ({row[f'{column}_low']:{form}} to {row[f'{column}_high']:{form}})"
 
 
 def _troubles(observations: pd.DataFrame) -> Section:

@@ -15,9 +15,11 @@ from ..candidate.folder import SCORES, all_folders, read_scores
 from ..candidate.lease import holder
 from ..candidate.work import SIMULATED
 from ..config import Config, iterations, load, search_settings
+from ..confirm import confirm_ids
+from ..endpoints import CANDIDATES as END_POINTS
 from ..errors import BadInput
 from ..files import read_json
-from ..integrity import END_POINTS, as_snakemake
+from ..integrity import as_snakemake
 from ..records import Damaged
 from ..search.promotions import became, read_promotions
 from ..search.proposals import Place, in_order, read_proposals
@@ -95,6 +97,7 @@ def status_text(run_dir: Path) -> str:
     candidates = states(run_dir)
     ends = _read(run_dir / END_POINTS)
     smoke = smoke_ids(run_dir)
+    confirming = confirm_ids(run_dir)
     rows = {"smoke run": {"": sorted(smoke)}} if smoke else {}
     rows |= (
         {"end points": {"": sorted({*ends["end_points"].values(), *ends["own_files"].values()})}}
@@ -106,6 +109,7 @@ def status_text(run_dir: Path) -> str:
         settings, budget = search_settings(config, search), iterations(config, search)
         slotted = settings["schedule"] == "async"
         rows[search] = dict(_slots(made, budget) if slotted else _iterations(made, settings, budget))
+    rows |= {"confirm": {"": sorted(confirming)}} if confirming else {}
 
     parts = [_heading(run_dir, start, config)]
     for name, ids in rows.items():
@@ -122,7 +126,9 @@ def status_text(run_dir: Path) -> str:
     left = [id for id in asked if id == PLANNED] + [
         id for id in {*asked} - {PLANNED} if _name(id, candidates) in OPEN
     ]
-    parts.append(_cost(candidates, smoke, len(left), start["parallel"], config.resources.evaluate.gpu))
+    parts.append(
+        _cost(candidates, smoke | confirming, len(left), start["parallel"], config.resources.evaluate.gpu)
+    )
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
@@ -266,9 +272,9 @@ def _program() -> str:
 
 
 def _cost(
-    candidates: Mapping[str, State], smoke: Collection[str], left: int, parallel: int, gpus: int
+    candidates: Mapping[str, State], beside: Collection[str], left: int, parallel: int, gpus: int
 ) -> list[str]:
-    """What was spent, each candidate once, and what `left` evaluations will take; those of a smoke run are shorter."""
+    """What was spent, each candidate once, and what `left` evaluations will take; `beside` ones tell nothing of it."""
     done = [each.scores for each in candidates.values() if each.scores is not None]
     lost = sum(each.lost_seconds for each in candidates.values())
     on_gpus = any(scores["gpus"] for scores in done)
@@ -278,7 +284,7 @@ def _cost(
     lines = [f"Spent: {spent / 3600:.2f} {what}"]
     if lost:
         lines[0] += f", {lost * each_takes / 3600:.2f} of them on attempts that failed"
-    whole = [scores["seconds"] for scores in done if scores["id"] not in smoke]
+    whole = [scores["seconds"] for scores in done if scores["id"] not in beside]
     if left and whole:
         seconds = median(whole)
         lines.append(

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..candidate.folder import read_scores
 from ..candidate.work import SIMULATED
+from ..endpoints import CANDIDATES as REFERENCES
 from ..errors import BadInput
 from ..files import atomic, read_json
 from ..objectives import METRICS, WHOLE, benchmarks_of, evaluate, measured
@@ -95,7 +96,7 @@ def read_run(
     }
     promotions = {search: list(read_promotions(run_dir, search).values()) for search in searches}
     proposals = {search: settled(made, promotions[search]) for search, made in proposals.items()}
-    reference = read_json(run_dir / "endpoints/candidates.json")
+    reference = read_json(run_dir / REFERENCES)
     named = {*reference["end_points"].values(), *reference["own_files"].values()}
     named.update(
         candidate for made in proposals.values() for each in made for candidate in each["candidates"]
