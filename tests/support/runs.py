@@ -71,7 +71,7 @@ class Workflow:
     def table(self, name: str) -> pd.DataFrame:
         """A table as text, without what differs between two equal runs."""
         frame = pd.read_csv(self.results / "tables" / f"{name}.csv", dtype=str)
-        return frame.drop(columns=MEASURED, errors="ignore")
+        return frame.drop(columns=[*MEASURED, "hours"], errors="ignore")
 
     def succeed(self, *arguments: str) -> str:
         done = self.run(*arguments)

@@ -1,7 +1,7 @@
 """Figures show the tables' numbers, carry units, and are the same bytes for the same tables."""
 
 import json
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -134,8 +134,8 @@ def test_progress_and_weights_of_more_objectives(count):
     figure = figures.figure_progress(table.observations, table.hypervolume)
     panels = [axes for axes in figure.axes if axes.axison]
     best = [f"Best {name} of a merge (0 = base, 1 = expert)" for name in tables.objective_names(table[0])]
-    assert [axes.get_title("left") for axes in panels][2:] == best
-    assert [bool(axes.get_xlabel()) for axes in panels] == [False] * count + [True] * 2
+    assert [axes.get_title("left") for axes in panels][4::2] == best
+    assert [bool(axes.get_xlabel()) for axes in panels] == [False] * (2 * count + 2) + [True] * 2
     weights = figures.figure_weights(table.observations, table.pareto)
     assert len(weights.axes) == 2
 
@@ -170,10 +170,9 @@ def test_stairs_bound_what_the_front_dominates():
 def test_progress_draws_each_search_and_both_lines_to_compare_with():
     course = frames().hypervolume.set_index("search")
     figure = draw("progress")
-    assert len(figure.axes) == 4
-    for axes, column in zip(
-        figure.axes, ["hypervolume", "front_size", "best_reasoning", "best_efficiency"], strict=True
-    ):
+    columns = ["hypervolume", "front_size", "best_reasoning", "best_efficiency"]
+    for axes, (column, x) in zip(figure.axes, product(columns, ["evaluations", "hours"]), strict=True):
+        assert axes.lines[0].get_xdata().tolist() == course.loc["blocks", x].tolist()
         drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in axes.lines}
         for search in ("blocks", "single"):
             np.testing.assert_array_equal(drawn[search], course.loc[search, column])

@@ -426,6 +426,7 @@ def test_hypervolume_of_each_prefix_against_the_whole_set(Y, data):
     rows["candidate"] = [f"c{n}" for n in range(len(rows))]
     rows["iteration"] = pd.array([0] * len(Y) + [None, None], dtype="Int64")
     rows["variables"] = json.dumps({"a": 0.5, "b": 0.5})
+    rows["seconds"] = 1800.0
     rows["status"] = np.where(np.append(failed, [False, False]), "failed", "ok")
     rows.loc[rows["status"] == "failed", NAMES] = np.nan
     course = fronts.hypervolume(rows, REFERENCE_POINT).query("search == 's'")
@@ -438,6 +439,7 @@ def test_hypervolume_of_each_prefix_against_the_whole_set(Y, data):
         best = row[["best_reasoning", "best_efficiency"]].astype(float).fillna(-np.inf)
         assert best.tolist() == merged.tolist()
     assert all(b >= a for a, b in pairwise(course["hypervolume"]))
+    assert course["hours"].tolist() == [0.5 * count for count in course["evaluations"]]
 
 
 def test_equal_runs_give_equal_bytes_but_for_what_is_measured(tmp_path):
@@ -451,7 +453,8 @@ def test_equal_runs_give_equal_bytes_but_for_what_is_measured(tmp_path):
         run = tables.read_run(run_dir, VARIABLES)
         table = tables.observations(run)
         tables.write(run_dir / "tables/observations", table, parquet=True)
-        tables.write(run_dir / "tables/hypervolume", fronts.hypervolume(table, REFERENCE_POINT))
+        course = fronts.hypervolume(table, REFERENCE_POINT).drop(columns="hours")
+        tables.write(run_dir / "tables/hypervolume", course)
         same = table.drop(columns=tables.MEASURED)
         tables.write(run_dir / "tables/same", same)
         written.append(run_dir / "tables")

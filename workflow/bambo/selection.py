@@ -64,6 +64,24 @@ def select(
     return rows[COLUMNS]
 
 
+def picks(
+    front: pd.DataFrame,
+    objectives: Sequence[str],
+    divisions: int,
+    nearest: int,
+    limits: Mapping[str, Mapping[str, float]],
+) -> list[tuple[NDArray[np.float64], str]]:
+    """Every Das-Dennis preference vector with the candidate that `select` takes for it; none within no limits."""
+    inside = excess(front, limits) == 0
+    scaled = scale(front[list(objectives)].to_numpy(dtype=np.float64))[inside]
+    vectors = das_dennis(len(objectives), divisions)
+    if not inside.any():
+        return []
+    chosen = _by_preference(scaled, {str(vector): vector for vector in vectors}, nearest, "preference")
+    candidates = front["candidate"].to_numpy()[inside]
+    return [(vector, candidates[choice.row]) for vector, choice in zip(vectors, chosen, strict=True)]
+
+
 CLOSE = 0.01  # of accuracy: as good as the best
 
 

@@ -1,12 +1,12 @@
 # What the user reads: tables and figures of all searches of the run.
 #
 # REQUIRED INPUTS  search/<search>/complete-<iterations>, partition/, endpoints/
-# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection,surrogates,relevances}.csv
+# OUTPUTS          tables/{observations,pareto,hypervolume,comparison,searches,curves,selection,surrogates,relevances,timeline}.csv
 #                  figures/*.svg
 #                  tables/settings-<hash>   empty: by which selection and prices they were made
 
 TABLE_NAMES = ["observations", "pareto", "hypervolume", "comparison", "searches", "curves", "selection"]
-TABLE_NAMES += ["surrogates", "relevances"]
+TABLE_NAMES += ["surrogates", "relevances", "timeline"]
 TABLES = expand(
     f"{RUN}/tables/{{name}}",
     name=["observations.parquet", *(f"{name}.csv" for name in TABLE_NAMES)],
@@ -14,7 +14,16 @@ TABLES = expand(
 # Other settings, another file: so Snakemake, which looks at files alone, makes the tables again.
 TABLES_FOR = f"{RUN}/tables/settings-{settings(CONFIG.selection.model_dump(exclude={'export'}), CONFIG.evaluation.prices.model_dump())}"
 REPORTED = ["selection.csv", "pareto.csv"]  # what `snakemake --report` shows beside the figures
-FIGURE_NAMES = ["partition", "objectives", "benchmarks", "progress", "searches", "surrogates", "weights"]
+FIGURE_NAMES = [
+    "partition",
+    "objectives",
+    "benchmarks",
+    "preferences",
+    "granularities",
+    "progress",
+    "searches",
+]
+FIGURE_NAMES += ["surrogates", "weights", "parallel", "timeline"]
 FIGURES = expand(f"{RUN}/figures/{{name}}.svg", name=FIGURE_NAMES)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from bambo.config import load
 from bambo.jobs import job
 from bambo.partition import WEIGHTS, blocks, layer_means
-from bambo.report import figures, searches, surrogates, tables
+from bambo.report import choice, figures, searches, surrogates, tables, timeline
 from bambo.report.style import save
 
 with job(snakemake.log[0]):
@@ -30,6 +30,17 @@ with job(snakemake.log[0]):
         "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
         "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
         "benchmarks": figures.figure_benchmarks(observations, pareto),
+        "preferences": choice.figure_preferences(
+            observations,
+            pareto,
+            front=config.selection.front,
+            divisions=config.selection.divisions,
+            nearest=config.selection.nearest,
+            limits=config.selection.bounds,
+        ),
+        "granularities": choice.figure_granularities(
+            observations, pareto, choice.searched_granularities(table)
+        ),
         "progress": figures.figure_progress(observations, hypervolume),
         "searches": searches.figure(table, tables.read(run, "curves")),
         "surrogates": surrogates.figure(
@@ -37,6 +48,8 @@ with job(snakemake.log[0]):
             tables.is_simulated(observations),
         ),
         "weights": figures.figure_weights(observations, pareto, config.selection.front),
+        "parallel": choice.figure_parallel(observations, pareto, config.selection.front),
+        "timeline": timeline.figure(tables.read(run, "timeline"), tables.is_simulated(observations)),
     }
     for name, figure in drawn.items():
         save(figure, run / "figures" / f"{name}.svg")

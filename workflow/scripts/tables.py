@@ -5,7 +5,7 @@ from pathlib import Path
 from bambo.config import iterations, load, search_settings
 from bambo.files import mark, read_json
 from bambo.jobs import job
-from bambo.report import fronts, searches, surrogates, tables
+from bambo.report import fronts, searches, surrogates, tables, timeline
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
@@ -27,7 +27,7 @@ with job(snakemake.log[0]):
         config.reference_point,
         base_source=config.base_source,
     )
-    hypervolume = fronts.hypervolume(observations, config.reference_point)
+    hypervolume = fronts.hypervolume(observations, config.reference_point, config.resources.evaluate.gpu)
     comparison = fronts.comparison(observations, pareto, hypervolume, settings, config.left_out)
     presets = {name: search.preset for name, search in config.searches.items()}
     side_by_side = searches.table(run, observations, pareto, settings, presets, config.reference_point)
@@ -51,4 +51,5 @@ with job(snakemake.log[0]):
     tables.write(folder / "surrogates", checks)
     tables.write(folder / "relevances", relevances)
     tables.write(folder / "selection", selection)
+    tables.write(folder / "timeline", timeline.timeline(config.folder, run, observations))
     mark(Path(snakemake.output.settings))

@@ -85,17 +85,22 @@ class Attempts:
         return sum(line["event"] == "end" and line["kind"] != "ok" for line in self.lines)
 
     @property
-    def lost_seconds(self) -> float:
-        """Wall seconds of the attempts at an evaluation that failed; those without a known end count nothing."""
+    def failed_evaluations(self) -> list[tuple[float, float, str]]:
+        """Begin, end and kind of the attempts at an evaluation that failed; those without a known end are left out."""
         pairs = zip(self.lines, self.lines[1:], strict=False)
-        return sum(
-            end["time"] - begin["time"]
+        return [
+            (begin["time"], end["time"], end["kind"])
             for begin, end in pairs
             if begin["event"] == "begin"
             and begin["step"] == "evaluate"
             and end.get("time")
             and end["kind"] != "ok"
-        )
+        ]
+
+    @property
+    def lost_seconds(self) -> float:
+        """Wall seconds of the attempts at an evaluation that failed; those without a known end count nothing."""
+        return sum(ended - began for began, ended, _ in self.failed_evaluations)
 
     def forget(self) -> None:
         """Remove the file where nothing failed: it has nothing to tell."""

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import math
 import random
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -100,6 +101,8 @@ def evaluate(
         "benchmarks": benchmarks,
         # What an earlier, killed evaluation spent on answers that were kept counts as if spent now.
         "seconds": time.perf_counter() - start + lm.stored_cost["seconds"],
+        "ended": time.time(),
+        "host": socket.gethostname(),
         "generation_seconds": lm.cost["seconds"],
         "cpu_seconds": time.process_time() - start_cpu + lm.stored_cost["cpu_seconds"],
         "generation_cpu_seconds": lm.cost["cpu_seconds"],

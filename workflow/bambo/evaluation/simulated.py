@@ -29,6 +29,7 @@ import math
 import os
 import random
 import resource
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ def simulate(
         "sampling": settings["sampling"],
         "benchmarks": {name: benchmark_scores(own, architecture) for name, own in rows.items()},
         "seconds": time.perf_counter() - start,
+        "ended": time.time(),
+        "host": socket.gethostname(),
         "generation_seconds": 0.0,
         "cpu_seconds": time.process_time(),
         "generation_cpu_seconds": 0.0,

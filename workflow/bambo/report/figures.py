@@ -209,50 +209,49 @@ def _legend(
 
 @style.styled
 def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Figure:
-    """Hypervolume, front size and best value of each objective among the merges, after every evaluation.
+    """Hypervolume, front size and best value of each objective among the merges, after every evaluation and hour.
 
     Horizontal lines: the set of the end points alone, and the best grid of single weights as a whole. Of several grids
     there is the end of each.
     """
-    singles = tables.single_weight_searches(observations)
     names = tables.objective_names(observations)
     titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
     titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
-    rows = -(-len(titles) // 2)
-    figure = style.new_figure(2.3 * rows + 0.7, tables.is_simulated(observations))
-    panels = _panels(figure.subplots(rows, 2, sharex=True, squeeze=False), len(titles))
-    for axes, (column, title) in zip(panels, titles.items(), strict=True):
-        for search, (colour, marker) in _looks(observations).items():
-            own = hypervolume[hypervolume["search"] == search]
-            crowd = search in singles and len(singles) > 1
-            own = own.tail(1) if crowd else own
-            axes.plot(
-                own["evaluations"],
-                own[column],
-                color=colour,
-                marker=marker,
-                ms=6 if crowd else 3.5,
-                lw=0 if crowd else 1.3,
-                mew=0,
-                label=search,
-            )
-        for label, line in [(tables.BEST_GRID, "--"), (tables.END_POINTS, ":")]:
-            for value in hypervolume.loc[hypervolume["search"] == label, column].dropna():
-                axes.axhline(value, color=style.BLACK, linestyle=line, linewidth=1, label=label, zorder=1)
-        axes.set(title=title)
-        axes.margins(y=0.1)
+    figure = style.new_figure(1.9 * len(titles) + 0.7, tables.is_simulated(observations))
+    grid = figure.subplots(len(titles), 2, sharey="row", sharex="col", squeeze=False)
+    for row, (column, title) in zip(grid, titles.items(), strict=True):
+        for axes, x in zip(row, ("evaluations", "hours"), strict=True):
+            _draw_progress(axes, observations, hypervolume, x, column)
+        row[0].set_title(title)
+        row[0].margins(y=0.1)
         if column.startswith("best_"):  # a value that stays where it is should look so
-            low, high = axes.get_ylim()
-            axes.set_ylim(min(low, high - 0.2), high + 0.02)
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=column == "front_size"))
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    for axes in panels[-2:]:  # the lowest one of each column
-        axes.set_xlabel("evaluations (models merged and scored)")
-        axes.tick_params(labelbottom=True)
+            low, high = row[0].get_ylim()
+            row[0].set_ylim(min(low, high - 0.2), high + 0.02)
+        row[0].yaxis.set_major_locator(MaxNLocator(5, integer=column == "front_size"))
+    grid[-1, 0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    grid[-1, 0].set_xlabel("evaluations (models merged and scored)")
+    grid[-1, 1].set_xlabel("hours of evaluation, one after the other, times the GPUs of each")
+    panels = grid.flatten()
     reference = hypervolume["reference_point"].iloc[0]
     panels[0].set_title(f"Hypervolume (reference point {reference})")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
+
+
+def _draw_progress(
+    axes: Axes, observations: pd.DataFrame, hypervolume: pd.DataFrame, x: str, column: str
+) -> None:
+    singles = tables.single_weight_searches(observations)
+    crowd = len(singles) > 1
+    for search, (colour, marker) in _looks(observations).items():
+        own = hypervolume[hypervolume["search"] == search]
+        only_end = crowd and search in singles
+        own = own.tail(1) if only_end else own
+        size, width = (6, 0) if only_end else (3.5, 1.3)
+        axes.plot(own[x], own[column], color=colour, marker=marker, ms=size, lw=width, mew=0, label=search)
+    for label, line in [(tables.BEST_GRID, "--"), (tables.END_POINTS, ":")]:
+        for value in hypervolume.loc[hypervolume["search"] == label, column].dropna():
+            axes.axhline(value, color=style.BLACK, linestyle=line, linewidth=1, label=label, zorder=1)
 
 
 @style.styled

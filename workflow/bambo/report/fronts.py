@@ -116,13 +116,14 @@ def _front(rows: pd.DataFrame, columns: list[str], kind: str) -> pd.DataFrame:
     return kept.sort_values(["tokens", "candidate"]).assign(front=kind)
 
 
-def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) -> pd.DataFrame:
+def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float], gpus: int = 0) -> pd.DataFrame:
     """Hypervolume, front size and best objectives of a search's set after each of its evaluations.
 
     The end points belong to every set from the start. A failed evaluation counts as one and changes nothing; a search
     of which nothing is evaluated has no rows. Rows "end points only" and "best single-weight grid" (the whole set of
     the single-weight search with the largest hypervolume, if the run has one) are what a search is to be compared
-    with. The best objectives are those of the merged models: with the end points they would be 1 from the start.
+    with. `hours` adds up what the evaluations took, times the `gpus` of each. The best objectives are those of the
+    merged models: with the end points they would be 1 from the start.
     """
     names = objective_names(observations)
     given = end_points(observations)
@@ -135,6 +136,7 @@ def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) ->
         own = observations[observations["search"] == search]
         new = (own["status"] == "ok") & ~own["candidate"].isin(given["candidate"])
         front, volume = front_of_ends, volume_of_ends
+        hours = own["seconds"].fillna(0).cumsum() * max(gpus, 1) / 3600
         best = own[names].where(new).cummax().ffill().add_prefix("best_")
         for count, place in enumerate(own.index, start=1):
             if new[place]:
@@ -143,7 +145,7 @@ def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) ->
                 front = np.vstack([front, values])
                 front = front[non_dominated(front)]
             row = {"search": search, "evaluations": count, **own.loc[place, ["iteration", "candidate"]]}
-            row |= {"hypervolume": volume, "front_size": len(front)}
+            row |= {"hours": hours[place], "hypervolume": volume, "front_size": len(front)}
             rows.append(row | best.loc[place].to_dict())
     singles = single_weight_searches(observations)
     last = [next(row for row in reversed(rows) if row["search"] == search) for search in singles]
@@ -151,8 +153,8 @@ def hypervolume(observations: pd.DataFrame, reference_point: Sequence[float]) ->
         largest = max(last, key=lambda row: row["hypervolume"])
         rows.append({**largest, "search": BEST_GRID, "iteration": None, "candidate": None})
     of_ends = {"hypervolume": volume_of_ends, "front_size": len(front_of_ends)}
-    rows.append({"search": END_POINTS, "evaluations": 0, **of_ends})
-    columns = ["search", "evaluations", "iteration", "candidate", "hypervolume", "front_size"]
+    rows.append({"search": END_POINTS, "evaluations": 0, "hours": 0.0, **of_ends})
+    columns = ["search", "evaluations", "hours", "iteration", "candidate", "hypervolume", "front_size"]
     table = pd.DataFrame(rows, columns=[*columns, *(f"best_{name}" for name in names)])
     table["iteration"] = table["iteration"].astype("Int64")
     return table.assign(reference_point=str(tuple(reference_point)))

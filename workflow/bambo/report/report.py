@@ -120,7 +120,10 @@ def sections(
         }
     )
     yield Section(
-        "Which model for which need", [f"From {FRONTS[config.selection.front]}. {CAUTION}"], _table(shown)
+        "Which model for which need",
+        [f"From {FRONTS[config.selection.front]}. {CAUTION}"],
+        _table(shown),
+        _figures(run_dir, ["preferences"]),
     )
     columns = [
         "search",
@@ -154,11 +157,16 @@ def sections(
         }
     )
     title = f"The front: {len(front)} models, {FRONTS[config.selection.front].removeprefix('the front ')}"
-    yield Section(title, [], _table(members), _figures(run_dir, ["objectives", "benchmarks"]))
+    yield Section(
+        title, [], _table(members), _figures(run_dir, ["objectives", "benchmarks", "granularities"])
+    )
     yield from _confirmed(run_dir)
     yield Section("How it got there", [], "", _figures(run_dir, ["progress", "searches"]))
     yield Section(
-        "What each part of the model does", [], "", _figures(run_dir, ["weights", "surrogates", "importance"])
+        "What each part of the model does",
+        [],
+        "",
+        _figures(run_dir, ["weights", "parallel", "surrogates", "importance"]),
     )
     yield _troubles(observations)
     yield _cost(observations)

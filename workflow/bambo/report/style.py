@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ..files import atomic
@@ -18,6 +20,7 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY = "#e69f00", "#56b4e9"
 BANDS = ["#8cc4e6", "#f3c98b", "#8fd3bd", "#e6b8d0", "#f2e9a0", "#c9c9c9"]  # paler, for text upon them
 SEQUENTIAL = "cividis"  # its lightness grows evenly, for colour-blind readers and in grey
+LINES = ListedColormap(mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.88, 256)))  # without what fades on white
 
 # A search of the same weights for the whole model is grey squares; several of them take markers of their own and paler
 # colours in turn, of which no two agree in both before 42. Other searches take these in turn.
