@@ -94,6 +94,6 @@ reference: setup  ## what is generated from code: config/README.md, config/schem
 	$(BIN)/python -m bambo.config --write
 
 lock: setup  ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+	$(BIN)/pip-compile --quiet --extra dev --extra tracking --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
 	  --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu$$//' requirements.lock

@@ -23,6 +23,7 @@
 #   tables/*.csv figures/*.svg       observations, fronts, comparison, selection              tables.smk
 #   confirm/candidates.json          chosen models, asked anew: `snakemake confirm`         confirm.smk
 #   README.md report.html front.html answers/     what to take, what was found, a page to choose  report.smk
+#   tracked-<hash>                   observations are logged to the trackers of the config    tracking.smk
 #   models/<name>/                   chosen models, ready to serve                            export.smk
 #   run.json                         config and command of the last start                     common.smk
 
@@ -51,6 +52,7 @@ include: "workflow/rules/candidates.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/confirm.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/tracking.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/smoke.smk"
 
@@ -77,6 +79,7 @@ localrules:
     confirm,
     smoke_candidates,
     smoke,
+    track,
 
 
 rule all:
@@ -88,6 +91,7 @@ rule all:
         FIGURES,
         REPORT,
         IMPORTANCE,
+        TRACKED,
 
 
 onstart:

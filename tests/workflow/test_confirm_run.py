@@ -46,6 +46,17 @@ def test_nothing_is_left_to_be_done(confirmed: Workflow) -> None:
     assert "all whole" in confirmed.bambo("check", "results/small").stdout
 
 
+def test_trackers_that_fail_stop_nothing(confirmed: Workflow) -> None:
+    (confirmed.folder / "no-folder").write_text("")
+    config = confirmed.config
+    config["tracking"] = {"mlflow": "mlruns", "tensorboard": "no-folder"}
+    confirmed.write(config)
+    confirmed.succeed()
+    assert (confirmed.folder / "mlruns/mlflow.db").exists()
+    assert "warning: tracking.tensorboard: " in (confirmed.results / "logs/track.log").read_text()
+    assert "Nothing to be done" in confirmed.succeed("--dry-run")
+
+
 def test_a_search_that_goes_on_measures_nothing_again_unasked(confirmed: Workflow) -> None:
     before = confirmed.scores()
     config = confirmed.config

@@ -49,6 +49,14 @@ def _status(given: argparse.Namespace) -> None:
     print_status(given.run)
 
 
+def _track(given: argparse.Namespace) -> None:
+    from .config import load
+    from .start import read_start
+    from .tracking import print_warnings, track
+
+    print_warnings(track(load(read_start(given.run)["config"])))
+
+
 def _failed(given: argparse.Namespace) -> None:
     from .report.status import print_failed
 
@@ -207,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("other", type=Path, help="results/<other run>")
     add_of_run("status", _status, "print how far a run is, also while it goes on")
+    add_of_run("track", _track, "log what a run has so far to the trackers of its config")
     replay = add_of_run("replay", _replay, "decide every recorded proposal anew, from what it saw")
     replay.add_argument("--search", metavar="NAME", help="only this search")
     add_of_run("check", _check, "read all that a run relies on, and print the command that repairs it")

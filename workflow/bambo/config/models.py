@@ -491,6 +491,18 @@ class Confirm(Table):
     )
 
 
+class Tracking(Table):
+    """Experiment trackers, which read what the run wrote; a failure there warns only. See docs/tracking.md."""
+
+    mlflow: Text | None = Field(
+        default=None,
+        description="Folder for a local store of MLflow, or the address of a tracking server; null is off.",
+    )
+    tensorboard: Text | None = Field(
+        default=None, description="Folder for TensorBoard's event files; null is off."
+    )
+
+
 class Job(Table):
     mem_mb: Count = Field(default=2000, description="Memory (MB).")
     runtime: Count = Field(default=30, description="Longest run time (minutes).")
@@ -600,6 +612,7 @@ class Config(Table):
     confirm: Confirm = Field(
         default=Confirm(), description="Which models are measured again, and how, by `snakemake confirm`."
     )
+    tracking: Tracking = Field(default=Tracking(), description="Where observations are logged, too.")
     resources: Resources = Field(default=Resources(), description="What a job may take.")
     retries: CountOrZero = Field(
         default=2, description="Attempts at a merge or an evaluation after a first one that failed."

@@ -13,6 +13,7 @@ from ..candidate.attempts import Attempts
 from . import style, tables
 
 COLUMNS = ["place", "candidate", "search", "began", "ended", "status"]
+END_POINTS = "end points"
 MANY = 40  # places from which their rows are lower
 
 
@@ -32,7 +33,7 @@ def timeline(run_dir: Path, run: tables.Run, observations: pd.DataFrame) -> pd.D
     frame = pd.DataFrame(found, columns=["candidate", "began", "ended", "status"]).sort_values(
         ["began", "ended"]
     )
-    frame["search"] = frame["candidate"].map(searches).replace(tables.REFERENCE, tables.END_POINTS)
+    frame["search"] = frame["candidate"].map(searches).replace(tables.REFERENCE, END_POINTS)
     first = frame["began"].min()
     for column in ("began", "ended"):
         frame[column] = (frame[column] - first) / 3600
@@ -64,16 +65,17 @@ def idle(rows: pd.DataFrame) -> float:
 def figure(rows: pd.DataFrame, simulated: bool = False) -> Figure:
     """A row a place, a bar an evaluation in its search's colour; white is idle time, hatched is what failed."""
     count = max(rows["place"].nunique(), 1)
-    found = style.new_figure(1.5 + (0.32 if count <= MANY else 0.12) * count, simulated)
+    found = style.new_figure(1.7 + (0.32 if count <= MANY else 0.12) * count, simulated)
     axes = found.subplots()
     if rows.empty:
         axes.set_axis_off()
         axes.set_title("No times of evaluations are recorded")
         return found
-    searches = [name for name in dict.fromkeys(rows["search"]) if name != tables.END_POINTS]
-    colours = {name: colour for name, (colour, _) in style.looks(searches, []).items()} | {
-        tables.END_POINTS: style.BLACK
-    }
+    searches = [name for name in dict.fromkeys(rows["search"]) if name != END_POINTS]
+    colours = {name: colour for name, (colour, _) in style.looks(searches, []).items()}
+    colours[END_POINTS] = style.BLACK
+    end = rows["ended"].max()
+    unit, per_hour = ("hours", 1) if end >= 1 else ("minutes", 60)
     well: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4}
     badly: dict[str, Any] = {
         "facecolor": "white",
@@ -83,19 +85,19 @@ def figure(rows: pd.DataFrame, simulated: bool = False) -> Figure:
     }
     for row in rows.to_dict("records"):
         looks = {"facecolor": colours[row["search"]], **well} if row["status"] == "ok" else badly
-        corner = row["began"], row["place"] - 0.4
-        axes.add_patch(Rectangle(corner, row["ended"] - row["began"], 0.8, **looks))
+        corner = row["began"] * per_hour, row["place"] - 0.4
+        axes.add_patch(Rectangle(corner, (row["ended"] - row["began"]) * per_hour, 0.8, **looks))
     for name, colour in colours.items():
         if (rows["search"] == name).any():
             axes.add_patch(Rectangle((0, 0), 0, 0, facecolor=colour, label=name))
     if (rows["status"] != "ok").any():
         axes.add_patch(Rectangle((0, 0), 0, 0, label="failed attempt", **badly))
     axes.set(
-        xlim=(0, rows["ended"].max() * 1.005),
+        xlim=(0, end * per_hour * 1.005),
         ylim=(count - 0.4, -0.6),
-        xlabel="hours since the first evaluation began",
+        xlabel=f"{unit} since the first evaluation began",
     )
-    axes.set_ylabel("evaluations at a time")
+    axes.set_ylabel("places")
     labels = [str(place + 1) for place in range(count)]
     axes.set_yticks(np.arange(count), labels if count <= MANY else [""] * count)
     axes.set_title(f"{len(rows)} evaluations; places idle {idle(rows):.0%} of the time")
