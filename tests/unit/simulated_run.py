@@ -1,5 +1,7 @@
 """A whole run of simulated searches in this process: what Snakemake would do, one job after the other."""
 
+import runpy
+from types import SimpleNamespace
 from typing import Any
 
 from bambo.candidate.folder import write_failure
@@ -36,7 +38,7 @@ class SimulatedRun:
     """A run in the working directory, up to the end points' scores."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.config = load(given)
+        self.given, self.config = given, load(given)
         self.folder = self.config.folder
         write_json(self.folder / "run.json", {"command": ["snakemake"], "config": given})
         for name, source in self.config.sources.items():
@@ -60,6 +62,32 @@ class SimulatedRun:
         objectives = {name: each.model_dump() for name, each in self.config.objectives.items()}
         found_ends = {name: self.run.scores(id) for name, id in ends["end_points"].items()}
         write_json(self.folder / "endpoints/normalisation.json", normalisation(objectives, found_ends))
+
+    def report(self) -> None:
+        """Tables, figures and pages, by the workflow's own scripts."""
+        blocks = self.folder / "partition/blocks.json"
+        searches = {
+            name: read_json(self.folder / "search" / name / "variables.json") for name in self.config.searches
+        }
+        write_json(blocks, {"searches": searches})
+        write_json(
+            self.folder / "run.json",
+            {**read_json(self.folder / "run.json"), "started": "2026-01-01 10:00:00"},
+        )
+        differences = layer_differences(
+            [open_checkpoint(source.model) for source in self.config.sources.values()]
+        )
+        differences.to_parquet(self.folder / "partition/differences.parquet")
+        for name in ("tables", "figures", "report"):
+            places = SimpleNamespace(
+                log=[str(self.folder / f"logs/{name}.log")],
+                config=self.given,
+                input=SimpleNamespace(
+                    blocks=blocks, differences=self.folder / "partition/differences.parquet"
+                ),
+                output=SimpleNamespace(settings=self.folder / "tables/settings"),
+            )
+            runpy.run_path(str(ROOT / f"workflow/scripts/{name}.py"), {"snakemake": places})
 
     def score(self, id: str) -> None:
         folder = self.folder / "candidates" / id

@@ -149,7 +149,7 @@ def _draw_models(
             axes.errorbar(rows[x], rows[y], rows[f"{y}_stderr"], rows[f"{x}_stderr"], **error)
         if crowd:  # of their methods, not all have the end points in their space
             rows = rows[~rows["candidate"].isin(ends["candidate"])]
-        if search in singles and len(tables.variable_names(rows, search)) == 1:
+        if search in singles and len(tables.variable_names(observations, search)) == 1:
             rows = rows.iloc[np.argsort(tables.points(rows)[:, 0], kind="stable")]
             axes.plot(rows[x], rows[y], color=colour, linewidth=0.7 if crowd else 1.2, zorder=2)
         rows = rows[~rows["candidate"].isin(ends["candidate"])]
