@@ -15,6 +15,7 @@ from bambo.report.page import page as page_of
 from bambo.report.page import page_data, write_page
 from fake_run import VARIABLES, fake_run, frames, write_tables
 from playwright.sync_api import Browser, Page, sync_playwright
+from simulated_run import SimulatedRun, absolute
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -219,6 +220,27 @@ def test_a_front_of_one_and_of_many(browser: Browser, tmp_path: Path, n: int) ->
     prefer(page, 0.0)
     assert shown(page) == f"{0:012x}"
     assert page.troubles == []  # type: ignore[attr-defined]
+    page.close()
+
+
+def test_the_report_opens_without_a_network(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = SimulatedRun(absolute(searches={"single": {"preset": "model-grid", "weights": [0.3, 0.7]}}))
+    run.search("single")
+    run.report()
+    page = browser.new_page(viewport={"width": 420, "height": 900})
+    troubles, asked = [], []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / run.folder / "report.html").as_uri())
+    images = page.locator("figure img")
+    assert images.count() == 11
+    assert all(images.nth(place).evaluate("image => image.naturalWidth") > 300 for place in range(11))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    assert troubles == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
     page.close()
 
 

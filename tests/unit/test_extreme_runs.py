@@ -51,8 +51,8 @@ def front(run: SimulatedRun) -> pd.DataFrame:
 def check_pages(run: SimulatedRun) -> str:
     """Every figure is there and has no NaN in it, and the pages hold what they must; returns the report's text."""
     for path in (run.folder / "figures").glob("*.svg"):
-        text = path.read_text()
-        assert "nan" not in text.lower().replace("tenant", ""), path.name
+        text = re.sub(r"data:image/png;base64,[^\"]+", "", path.read_text())
+        assert "nan" not in text, path.name
     assert len(list((run.folder / "figures").glob("*.svg"))) == 11
     page, report = ((run.folder / name).read_text() for name in ("front.html", "report.html"))
     assert len(page) < 6e6
@@ -76,7 +76,7 @@ def test_one_model_on_the_front() -> None:
 
 
 def test_three_hundred_models_on_the_front() -> None:
-    run = begun(300)
+    run = begun(300, selection__front="observed")
     for search in ("sobol", "single"):
         run.search(search)
     ids = merges(run)
@@ -85,7 +85,7 @@ def test_three_hundred_models_on_the_front() -> None:
         rate(run, id, 0.5 + 0.5 * share, 1 + share)
     run.report()
     assert len(front(run)) >= 300
-    check_pages(run)
+    assert check_pages(run).count("<tr") > 300
 
 
 def test_failures_alone_leave_the_sources() -> None:

@@ -125,9 +125,11 @@ def figure_parallel(observations: pd.DataFrame, pareto: pd.DataFrame, front: str
         axes.axvline(len(variables) - 0.5, color=style.GREY, lw=0.8)
         few = len(variables) <= 16
         labels = [name if few or place % 4 == 0 else "" for place, name in enumerate(variables)]
-        axes.set_xticks(
-            range(len(variables) + len(names)), [*labels, *names], rotation=0 if few else 60, fontsize=7.5
-        )
+        turned = 0 if len(variables) <= 8 else 40
+        axes.set_xticks(range(len(variables) + len(names)), [*labels, *names], fontsize=7.5, rotation=turned)
+        if turned:
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         axes.set(ylim=(min(-0.05, float(values.min()) - 0.02), max(1.05, float(np.max(values)) + 0.02)))
         axes.set_title(
             f"{search}: {len(rows)} models of its front, weights on the left, objectives on the right"

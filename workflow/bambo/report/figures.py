@@ -217,11 +217,13 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
     names = tables.objective_names(observations)
     titles = {"hypervolume": "Hypervolume", "front_size": "Front size (models)"}
     titles |= {f"best_{name}": f"Best {name} of a merge (0 = base, 1 = expert)" for name in names}
+    unit, per_hour = style.time_unit(hypervolume["hours"].max())
+    course = hypervolume.assign(hours=hypervolume["hours"] * per_hour)
     figure = style.new_figure(1.9 * len(titles) + 0.7, tables.is_simulated(observations))
     grid = figure.subplots(len(titles), 2, sharey="row", sharex="col", squeeze=False)
     for row, (column, title) in zip(grid, titles.items(), strict=True):
         for axes, x in zip(row, ("evaluations", "hours"), strict=True):
-            _draw_progress(axes, observations, hypervolume, x, column)
+            _draw_progress(axes, observations, course, x, column)
         row[0].set_title(title)
         row[0].margins(y=0.1)
         if column.startswith("best_"):  # a value that stays where it is should look so
@@ -230,7 +232,7 @@ def figure_progress(observations: pd.DataFrame, hypervolume: pd.DataFrame) -> Fi
         row[0].yaxis.set_major_locator(MaxNLocator(5, integer=column == "front_size"))
     grid[-1, 0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     grid[-1, 0].set_xlabel("evaluations (models merged and scored)")
-    grid[-1, 1].set_xlabel("hours of evaluation, one after the other, times the GPUs of each")
+    grid[-1, 1].set_xlabel(f"{unit} of evaluation, one after the other, times GPUs")
     panels = grid.flatten()
     reference = hypervolume["reference_point"].iloc[0]
     panels[0].set_title(f"Hypervolume (reference point {reference})")

@@ -203,12 +203,18 @@ def comparison(
         "evaluations",
         "reason",
     ]
-    table = pd.DataFrame(rows).reindex(columns=columns).assign(
-        union_front=lambda frame: frame["candidate"].isin(union)
+    table = (
+        pd.DataFrame(rows)
+        .reindex(columns=columns)
+        .assign(union_front=lambda frame: frame["candidate"].isin(union))
     )
     text = table.columns.intersection(["candidate", *_TEXT])
     # As objects, since columns without any value are of numbers.
-    return table.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, "")).astype({"evaluations": "Int64"})
+    return (
+        table.astype(dict.fromkeys(text, object))
+        .fillna(dict.fromkeys(text, ""))
+        .astype({"evaluations": "Int64"})
+    )
 
 
 def judged(rows: pd.DataFrame, names: Sequence[str], front: str) -> pd.DataFrame:

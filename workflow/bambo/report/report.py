@@ -17,6 +17,7 @@ from . import tables
 from .confirmed import TITLES
 from .fronts import judged
 from .page import rendered
+from .summary import duration
 
 # What each figure shows: the captions of `snakemake --report`, too.
 CAPTIONS = {
@@ -136,7 +137,9 @@ def sections(
         "failed",
     ]
     columns += ["output_tokens", "hours_reckoned", "hypervolume", "hypervolume_posterior"]
-    own = searches[searches["statistic"] == ""][columns]
+    shorter = {"evaluations_total": "evaluations", "output_tokens": "tokens", "hours_reckoned": "hours"}
+    shorter |= {"hypervolume": "hypervolume, observed", "hypervolume_posterior": "by posterior mean"}
+    own = searches[searches["statistic"] == ""][columns].rename(columns=shorter)
     models = ", ".join(f"{name} ({source.model})" for name, source in config.sources.items())
     tasks = ", ".join(config.evaluation.tasks)
     yield Section(
@@ -169,7 +172,7 @@ def sections(
         _figures(run_dir, ["weights", "parallel", "surrogates", "importance"]),
     )
     yield _troubles(observations)
-    yield _cost(observations)
+    yield _cost(run_dir, observations)
 
 
 def _confirmed(run_dir: Path) -> Iterator[Section]:
@@ -220,19 +223,20 @@ def _troubles(observations: pd.DataFrame) -> Section:
     warned = models[(models["status"] != "failed") & models["warning"].ne("")]
     texts = [] if len(failed) else ["No evaluation failed."]
     if len(warned):
-        texts.append(f"{len(warned)} models have warnings: {'; '.join(dict.fromkeys(warned['warning']))}.")
+        kinds = dict.fromkeys(kind for text in warned["warning"] for kind in text.split("; "))
+        texts.append(f"{len(warned)} models have warnings: {'; '.join(kinds)}.")
     return Section(
         "What failed", texts, _table(failed[["candidate", "failure", "reason"]]) if len(failed) else ""
     )
 
 
-def _cost(observations: pd.DataFrame) -> Section:
+def _cost(run_dir: Path, observations: pd.DataFrame) -> Section:
     models = observations.drop_duplicates("candidate")
     text = (
-        f"{len(models)} models were scored, end points included, in {models['seconds'].sum() / 3600:,.2f} hours of "
-        "evaluation, all searches together; what two searches asked for was scored once."
+        f"{len(models)} models were scored, end points too, which took {duration(models['seconds'].sum())} one after "
+        "the other, all searches together; what two searches asked for was scored once."
     )
-    return Section("What it cost", [text])
+    return Section("What it cost", [text], "", _figures(run_dir, ["timeline"]))
 
 
 def html(config: Config, observations: pd.DataFrame, parts: Iterator[Section]) -> str:

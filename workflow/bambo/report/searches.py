@@ -269,8 +269,6 @@ PANELS = {
     "evaluations_total": "evaluations (models merged and scored)",
     "hours_reckoned": "{unit}, reckoned for each search alone on its slots",
 }
-UNITS = {"hours": 1, "minutes": 60, "seconds": SECONDS}
-LEAST_UNITS = 2  # that the longest search takes
 
 
 @style.styled
@@ -284,9 +282,8 @@ def figure(searches: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     single = [group for group in groups if (rows.loc[rows["group"] == group, "granularity"] == "model").all()]
     drawn = style.new_figure(4.2, bool((searches["warning"] == SIMULATED).any()))
     panels = drawn.subplots(1, 2, sharey=True)
-    longest = curves["hours_reckoned"].max()
-    unit = next((name for name, factor in UNITS.items() if longest * factor >= LEAST_UNITS), "seconds")
-    factors = {"evaluations_total": 1, "hours_reckoned": UNITS[unit]}
+    unit, per_hour = style.time_unit(curves["hours_reckoned"].max())
+    factors = {"evaluations_total": 1, "hours_reckoned": per_hour}
     for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
         for group, (colour, marker) in style.looks(groups, single).items():
             x, values = _stairs(curves[curves["group"] == group], column)

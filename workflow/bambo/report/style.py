@@ -66,6 +66,16 @@ def new_figure(height: float, simulated: bool = False) -> Figure:
     return figure
 
 
+UNITS = {"hours": 1, "minutes": 60, "seconds": 3600}  # a longer unit where there are two of it
+
+
+def time_unit(hours: float) -> tuple[str, int]:
+    """The unit in which to show so many hours, and how many of it an hour has."""
+    return next(
+        ((name, each) for name, each in UNITS.items() if hours * each >= 2), ("seconds", UNITS["seconds"])
+    )
+
+
 def looks(searches: Sequence[str], single: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each search; `single`: those of the same weights for the whole model."""
     blocks = [search for search in searches if search not in single]

@@ -75,7 +75,7 @@ def figure(rows: pd.DataFrame, simulated: bool = False) -> Figure:
     colours = {name: colour for name, (colour, _) in style.looks(searches, []).items()}
     colours[END_POINTS] = style.BLACK
     end = rows["ended"].max()
-    unit, per_hour = ("hours", 1) if end >= 1 else ("minutes", 60)
+    unit, per_hour = style.time_unit(end)
     well: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4}
     badly: dict[str, Any] = {
         "facecolor": "white",
