@@ -32,7 +32,16 @@ def browser() -> Iterator[Browser]:
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = fake_run(tmp_path_factory.mktemp("runs") / "made-up")
     write_tables(run_dir)
-    write_page(run_dir, "made-up", "posterior", 3)
+    first = tables.read(run_dir, "selection")["candidate"].iloc[0]
+    fresh = {
+        "questions": "held-out",
+        "candidate": first,
+        "accuracy": 0.5,
+        "accuracy_low": 0.4,
+        "accuracy_high": 0.6,
+    }
+    tables.write(run_dir / "tables" / "confirmed", pd.DataFrame([{**fresh, "tokens": 12.34}]))
+    write_page(run_dir, "made-up", "posterior", 3, {"most thrifty": first})
     return run_dir
 
 
@@ -86,6 +95,23 @@ def test_the_recommended_model_is_that_of_the_workflow(page: Page, run_dir: Path
         assert shown(page) == sources.get(expected, expected)
         found.add(expected)
     assert len(found) > 1
+
+
+def test_a_need_picks_its_model_with_fresh_scores_until_a_preference_is_set(
+    page: Page, run_dir: Path
+) -> None:
+    first = tables.read(run_dir, "selection")["candidate"].iloc[0]
+    page.locator("#by-need").select_option("most thrifty")
+    assert shown(page) == first
+    expected = "Measured again on held-out questions: accuracy 0.500 (0.400 to 0.600), tokens 12.3"
+    assert page.locator("#fresh").inner_text() == expected
+    prefer(page, 1.0)
+    assert shown(page) != first
+    assert page.locator("#by-need").input_value() == ""
+    assert page.locator("#fresh").count() == 0
+    page.locator("#by-need").select_option("most thrifty")
+    page.locator("#by-need").select_option("")
+    assert shown(page) != first
 
 
 def test_limits_change_the_choice_and_name_the_nearest_where_none_is_left(page: Page) -> None:

@@ -7,5 +7,5 @@ from bambo.report.report import write_report
 
 with job(snakemake.log[0]):
     config = load(snakemake.config)
-    write_page(config.folder, config.run, config.selection.front, config.selection.nearest)
-    write_report(config)
+    needs = write_report(config)
+    write_page(config.folder, config.run, config.selection.front, config.selection.nearest, needs)

@@ -17,6 +17,7 @@ from ..candidate.folder import SAMPLES, read_samples
 from ..files import atomic, read_json, write_text
 from ..objectives import METRICS
 from . import style, tables
+from .confirmed import TITLES
 from .figures import axis_title
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -31,11 +32,14 @@ SHAPES = {
 }
 
 
-def write_page(run_dir: Path, name: str, front: str, nearest: int) -> None:
+def write_page(
+    run_dir: Path, name: str, front: str, nearest: int, needs: Mapping[str, str] | None = None
+) -> None:
     """Write front.html and answers/<candidate>.js into the run's folder.
 
-    front: "posterior" or "observed", from which is chosen at first; nearest: as `selection.select` has it. Answers are
-    those of the end points, of the posterior front of all searches, and of the chosen models.
+    front: "posterior" or "observed", from which is chosen at first; nearest: as `selection.select` has it; needs:
+    need -> candidate. Answers are those of the end points, of the posterior front of all searches, and of the chosen
+    models. Fresh scores are shown where `snakemake confirm` found some.
     """
     observations = pd.read_parquet(run_dir / "tables" / "observations.parquet")
     pareto, selection = tables.read(run_dir, "pareto"), tables.read(run_dir, "selection")
@@ -52,6 +56,7 @@ def write_page(run_dir: Path, name: str, front: str, nearest: int) -> None:
         for id in sorted({*every["candidate"], *wanted})
     }
     data = page_data(observations, pareto, selection, recipes, answered, front, nearest)
+    data |= {"needs": dict(needs or {}), "fresh": _fresh(run_dir)}
     write_text(run_dir / "front.html", page(name, data, tables.is_simulated(observations)))
 
 
@@ -131,6 +136,20 @@ def page_data(
         "front": front,
         "nearest": nearest,
         "folder": ANSWERS,
+        "needs": {},
+        "fresh": {},
+    }
+
+
+def _fresh(run_dir: Path) -> dict[str, str]:
+    """Candidate -> what it scored when it was measured again, on held-out questions where there are any."""
+    if not (run_dir / "tables" / "confirmed.csv").exists():
+        return {}
+    rows = tables.read(run_dir, "confirmed")
+    return {
+        row["candidate"]: f"Measured again on {TITLES[row['questions']]}: accuracy {row['accuracy']:.3f} "
+        f"({row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}), tokens {row['tokens']:,.1f}"
+        for row in rows.sort_values("questions", ascending=False).to_dict("records")
     }
 
 

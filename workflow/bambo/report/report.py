@@ -40,8 +40,8 @@ class Section:
     figures: Sequence[Mapping[str, str]] = ()
 
 
-def write_report(config: Config) -> None:
-    """Write README.md and report.html into the run's folder, from its tables and figures."""
+def write_report(config: Config) -> dict[str, str]:
+    """Write README.md and report.html into the run's folder, from its tables and figures; returns need -> candidate."""
     run_dir = config.folder
     observations = pd.read_parquet(run_dir / "tables" / "observations.parquet")
     pareto = tables.read(run_dir, "pareto")
@@ -50,6 +50,7 @@ def write_report(config: Config) -> None:
     write_text(
         run_dir / "report.html", html(config, observations, sections(config, observations, pareto, choice))
     )
+    return dict(zip(choice["need"], choice["candidate"], strict=True))
 
 
 def needs_table(config: Config, observations: pd.DataFrame, pareto: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,12 @@ function recommend() {
 // ----------------------------------------------------------------------------------------------------- controls
 
 function controls() {
+  const needs = element("select", { id: "by-need" }, element("option", { value: "" }, "by preference and limits"));
+  needs.setAttribute("aria-label", "choose by need");
+  for (const [need, id] of Object.entries(D.needs)) needs.append(element("option", { value: id }, need));
+  needs.addEventListener("change", () => pick(needs.value || null));
+  $("needs").append(needs);
+  $("needs").hidden = Object.keys(D.needs).length === 0;
   const box = $("preference");
   if (D.objectives.length === 2) {
     const slider = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.5, id: "weight0" });
@@ -214,6 +220,7 @@ function pick(id) {
 
 function update() {
   const model = current();
+  if (!state.picked) $("by-need").value = "";
   card(model);
   table(model);
   ring();
@@ -258,6 +265,7 @@ function card(model) {
       ...(model.recipe ? [copy(JSON.stringify(model.recipe, null, 1), "Copy its recipe", "copy-recipe")] : []), copied),
     element("div", { className: "scroll" }, scores),
     element("p", { className: "small" }, `${objectives} (0 = base, 1 = expert)`),
+    ...(D.fresh[model.id] ? [element("p", { id: "fresh" }, D.fresh[model.id])] : []),
     ...(model.note ? [element("p", { className: "wrong" }, model.note)] : []),
     element("p", { className: "small" }, D.weightsOf),
     element("div", { className: "weights" }, ...weights),
