@@ -111,6 +111,19 @@ def test_tables_of_what_was_found(done: Confirmed) -> None:
         assert (promises["optimism_low"] < promises["optimism"]).all()
 
 
+def test_what_it_took_belongs_to_the_search(done: Confirmed) -> None:
+    names = ["reasoning", "efficiency"]
+    models = pd.concat([confirmed.models(done.fresh(kind), done.pareto, names) for kind in done.ids])
+    # 3 members twice; end points only on held-out questions, since they answered the others before.
+    assert confirmed.spent(models)[0] == confirmed.spent(models, "blocks")[0] == 8
+    assert confirmed.spent(models, "other")[0] == 2
+    own = [done.made.run.scores(id)["benchmarks"] for id in confirm_ids(done.folder)]
+    tokens = sum(
+        each["tokens"] * each["questions"] * each["repeats"] for parts in own for each in parts.values()
+    )
+    assert confirmed.spent(models)[1] == pytest.approx(tokens, abs=len(own))
+
+
 def test_same_questions_are_compared_in_pairs(done: Confirmed) -> None:
     """Of answers to the same questions only the luck of the draw differs, so that optimism is known better."""
     widths = {}

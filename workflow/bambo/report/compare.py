@@ -14,6 +14,7 @@ from ..objectives import evaluate
 from ..pareto import hypervolume, non_dominated
 from ..start import RECORD
 from . import tables
+from .confirmed import spent
 from .searches import output_tokens
 
 
@@ -31,6 +32,13 @@ class Side:
     def rows(self, search: str) -> np.ndarray:
         """Which rows of `observations` are a search's set: its candidates and the end points."""
         return self.observations["search"].isin([search, tables.REFERENCE]).to_numpy()
+
+    def confirming(self, search: str) -> dict[str, str]:
+        """What measuring the search's models again took, which belongs to its cost."""
+        if not (self.folder / "tables" / "confirmed.csv").exists():
+            return {}
+        evaluations, tokens = spent(tables.read(self.folder, "confirmed"), search)
+        return {"to confirm": f"{evaluations}, {tokens:,} tokens"}
 
 
 def print_compare(one: Path, other: Path) -> None:
@@ -120,10 +128,11 @@ def _searches(
                     "output tokens": f"{sum(output_tokens(side.scores[each]) for each in asked):,.0f}",
                     "front": int(non_dominated(Y).sum()),
                     "hypervolume": f"{hypervolume(Y, reference):.4f}",
+                    **side.confirming(search),
                     "of the chosen set": "-" if means is None else f"{hypervolume(means, reference):.4f}",
                 }
             )
-    yield from pd.DataFrame(rows).to_string(index=False).splitlines()
+    yield from pd.DataFrame(rows).fillna("-").to_string(index=False).splitlines()
 
 
 def _front(sides: Sequence[Side]) -> Iterator[str]:

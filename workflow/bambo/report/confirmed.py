@@ -23,6 +23,7 @@ from .fronts import judged
 from .searches import output_tokens
 
 TITLES = {REPEATED: "the search's questions, answered anew", HELD_OUT: "held-out questions"}
+END_POINT = "end points"  # what found them
 VOLUMES = 500  # draws of the hypervolume, which takes longer than the rest
 WIDTH = 1.96  # standard errors: 95 % of a normal distribution
 
@@ -124,7 +125,7 @@ def models(fresh: Fresh, pareto: pd.DataFrame, names: Sequence[str]) -> pd.DataF
             "questions": fresh.kind,
             "candidate": candidate,
             "measured_as": fresh.fresh[place],
-            "found_by": believed["found_by"].get(candidate, "") if member else "end points",
+            "found_by": believed["found_by"].get(candidate, "") if member else END_POINT,
         }
         for metric in tables.RAW:
             ends = interval(fresh.raw[metric][:, place])
@@ -140,6 +141,18 @@ def models(fresh: Fresh, pareto: pd.DataFrame, names: Sequence[str]) -> pd.DataF
         row |= {"dominated": dominated[place], "answers": answers}
         rows.append(row | {"output_tokens": round(output_tokens(fresh.scores[place]))})
     return pd.DataFrame(rows)
+
+
+def spent(models: pd.DataFrame, search: str | None = None) -> tuple[int, int]:
+    """Evaluations and output tokens of measuring again: of all, or of a search's models and the end points.
+
+    The latter is what a search would have needed alone. models: tables/confirmed.csv.
+    """
+    new = models[
+        models["measured_as"] != models["candidate"]
+    ]  # end points that answered the questions before
+    own = new if search is None else new[new["found_by"].isin([search, END_POINT])]
+    return len(own), int(own["output_tokens"].sum())
 
 
 def optimism(
@@ -207,7 +220,7 @@ def figure(table: pd.DataFrame, names: Sequence[str], simulated: bool = False) -
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
-    members = rows[rows["found_by"] != "end points"]
+    members = rows[rows["found_by"] != END_POINT]
     for row in members.to_dict("records"):
         axes.plot(
             [row[f"{x}_observed"], row[x]],
@@ -243,7 +256,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
         label="by posterior mean",
         zorder=6,
     )
-    ends = rows[rows["found_by"] == "end points"]
+    ends = rows[rows["found_by"] == END_POINT]
     axes.plot(ends[x], ends[y], "s", color=style.BLACK, markersize=5, label="end points")
     axes.set(xlabel=f"{x} (larger is better)", ylabel=f"{y} (larger is better)")
 

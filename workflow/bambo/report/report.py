@@ -14,7 +14,7 @@ from ..files import read_json, write_text
 from ..selection import needs
 from ..start import RECORD
 from . import tables
-from .confirmed import TITLES
+from .confirmed import TITLES, spent
 from .fronts import judged
 from .page import rendered
 from .summary import duration
@@ -141,6 +141,10 @@ def sections(
     shorter = {"evaluations_total": "evaluations", "output_tokens": "tokens", "hours_reckoned": "hours"}
     shorter |= {"hypervolume": "hypervolume, observed", "hypervolume_posterior": "by posterior mean"}
     own = searches[searches["statistic"] == ""][columns].rename(columns=shorter)
+    if (run_dir / "tables" / "confirmed.csv").exists():
+        again = tables.read(run_dir, "confirmed")
+        columns = ["evaluations to confirm", "tokens to confirm"]
+        own[columns] = [spent(again, search) for search in own["search"]]
     models = ", ".join(f"{name} ({source.model})" for name, source in config.sources.items())
     tasks = ", ".join(config.evaluation.tasks)
     yield Section(
@@ -188,8 +192,9 @@ def _confirmed(run_dir: Path) -> Iterator[Section]:
         "better in one, when questions are drawn anew.",
         "Below: the mean of each objective over the members, and the hypervolume of members and end points, as the "
         "search had promised them, and as they were found.",
-        f"This took {len(models)} evaluations and {models['output_tokens'].sum():,} output tokens, which count in no "
-        "search's budget.",
+        "This took {} evaluations and {:,} output tokens, which the table of the searches counts, too.".format(
+            *spent(models)
+        ),
     ]
     shown = pd.DataFrame({"candidate": models["candidate"]})
     for metric, form in (("accuracy", ".3f"), ("tokens", ",.1f")):
