@@ -1,8 +1,10 @@
 """What a run found, in one file: report.html, which opens offline, and the run's README.md, which says what to take."""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape as html_escape
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +73,15 @@ def needs_table(config: Config, observations: pd.DataFrame, pareto: pd.DataFrame
         tokens=tables.end_points(observations)["tokens"].max() / 2,
     )
     shown = ["candidate", "accuracy", "accuracy_stderr", "tokens", "tokens_stderr"]
-    sources = {id: f" ({name})" for name, id in tables.end_points(observations)["candidate"].items()}
     return found.merge(rows[shown], on="candidate", how="left").assign(
-        source=[sources.get(id, "") for id in found["candidate"]]
+        source=_sources(observations, found["candidate"])
     )
+
+
+def _sources(observations: pd.DataFrame, candidates: pd.Series) -> list[str]:
+    """Which source each candidate is alone, in brackets after a space; or nothing."""
+    names = {id: f" ({name})" for name, id in tables.end_points(observations)["candidate"].items()}
+    return [names.get(id, "") for id in candidates]
 
 
 def readme(config: Config, observations: pd.DataFrame, choice: pd.DataFrame) -> str:
@@ -127,24 +134,20 @@ def sections(
         _table(shown),
         _figures(run_dir, ["preferences"]),
     )
-    columns = [
-        "search",
-        "preset",
-        "granularity",
-        "method",
-        "optimiser",
-        "schedule",
-        "evaluations_total",
-        "failed",
-    ]
-    columns += ["output_tokens", "hours_reckoned", "hypervolume", "hypervolume_posterior"]
-    shorter = {"evaluations_total": "evaluations", "output_tokens": "tokens", "hours_reckoned": "hours"}
-    shorter |= {"hypervolume": "hypervolume, observed", "hypervolume_posterior": "by posterior mean"}
-    own = searches[searches["statistic"] == ""][columns].rename(columns=shorter)
+    rows = searches[searches["statistic"] == ""]
+    own = rows[["search", "preset"]].assign(
+        how=rows["granularity"] + ", " + rows["method"] + ", " + rows["schedule"],
+        evaluations=rows["evaluations_total"],
+        failed=rows["failed"],
+        tokens=rows["output_tokens"].map("{:,.0f}".format),
+        took=(3600 * rows["hours_reckoned"]).map(duration),
+    )
+    volumes = zip(rows["hypervolume"], rows["hypervolume_posterior"], strict=True)
+    own["hypervolume (by posterior mean)"] = [f"{observed:.4f} ({mean:.4f})" for observed, mean in volumes]
     if (run_dir / "tables" / "confirmed.csv").exists():
         again = tables.read(run_dir, "confirmed")
-        columns = ["evaluations to confirm", "tokens to confirm"]
-        own[columns] = [spent(again, search) for search in own["search"]]
+        counts = [spent(again, search) for search in own["search"]]
+        own["to confirm"] = [f"{evaluations}: {tokens:,} tokens" for evaluations, tokens in counts]
     models = ", ".join(f"{name} ({source.model})" for name, source in config.sources.items())
     tasks = ", ".join(config.evaluation.tasks)
     yield Section(
@@ -168,7 +171,7 @@ def sections(
     yield Section(
         title, [], _table(members), _figures(run_dir, ["objectives", "benchmarks", "granularities"])
     )
-    yield from _confirmed(run_dir)
+    yield from _confirmed(run_dir, observations)
     yield Section("How it got there", [], "", _figures(run_dir, ["progress", "searches"]))
     yield Section(
         "What each part of the model does",
@@ -180,7 +183,7 @@ def sections(
     yield _cost(run_dir, observations)
 
 
-def _confirmed(run_dir: Path) -> Iterator[Section]:
+def _confirmed(run_dir: Path, observations: pd.DataFrame) -> Iterator[Section]:
     """What `snakemake confirm` found, if it was asked for."""
     if not (run_dir / "tables" / "confirmed.csv").exists():
         return
@@ -196,7 +199,7 @@ def _confirmed(run_dir: Path) -> Iterator[Section]:
             *spent(models)
         ),
     ]
-    shown = pd.DataFrame({"candidate": models["candidate"]})
+    shown = pd.DataFrame({"candidate": models["candidate"] + _sources(observations, models["candidate"])})
     for metric, form in (("accuracy", ".3f"), ("tokens", ",.1f")):
         shown[f"{metric}, search"] = models[f"{metric}_searched"].map(f"{{:{form}}}".format)
         shown[f"{metric}, fresh"] = models.apply(_with_interval, axis=1, args=(metric, form))
@@ -252,10 +255,14 @@ def html(config: Config, observations: pd.DataFrame, parts: Iterator[Section]) -
         title=f"BAMBO: {config.run}",
         simulated=tables.is_simulated(observations),
         lead=f"Merged models between {' and '.join(config.sources)}.",
-        sections=list(parts),
+        sections=[replace(part, texts=[_as_html(text) for text in part.texts]) for part in parts],
         footer=f"BAMBO {__version__}, run last started {started['started']}. The README of results/ explains every "
         "number.",
     )
+
+
+def _as_html(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html_escape(text, quote=False))
 
 
 def _figures(run_dir: Path, names: Sequence[str]) -> list[dict[str, str]]:
