@@ -212,6 +212,7 @@ def test_what_is_damaged_is_evaluated_again(
     measured = {
         "samples",
         "seconds",
+        "ended",
         "generation_seconds",
         "cpu_seconds",
         "generation_cpu_seconds",
