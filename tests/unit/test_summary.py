@@ -165,6 +165,21 @@ def test_print_run_reads_what_was_written(tmp_path, capsys):
     assert printed == summary.front_text(*frames(), [], run_dir) + "\n"
 
 
+def test_print_run_tells_what_was_measured_again(tmp_path, capsys):
+    run_dir = fake_run(tmp_path / "run", iterations=0)
+    for name, frame in frames()._asdict().items():
+        tables.write(run_dir / "tables" / name, frame)
+    row = {"questions": "held-out", "measure": "hypervolume", "judged_by": "observed", "members": 8}
+    found = {"promised": 0.83, "found": 0.785, "optimism": 0.045, "optimism_low": 0.01, "optimism_high": 0.08}
+    tables.write(run_dir / "tables" / "optimism", pd.DataFrame([row | found]))
+    summary.print_run(run_dir)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2].split() == (
+        ["hypervolume,", "held-out", "observed", "0.830", "0.785", "+0.045", "(+0.010", "to", "+0.080)"]
+    )
+    assert printed[-1] == "  (8 models, one by one: tables/confirmed.csv)"
+
+
 def test_progress_line():
     table = frames().observations
     first = table[table["iteration"].fillna(0) < 1]

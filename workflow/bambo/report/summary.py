@@ -108,7 +108,7 @@ def _pace(proposals: Path) -> float | None:
 
 
 def print_run(run_dir: Path | str) -> None:
-    """Print `front_text` of a finished run; BadInput where its tables are not there."""
+    """Print `front_text` of a finished run, and what `confirm` found; BadInput where its tables are not there."""
     run_dir = Path(run_dir)
     text = front_text(
         tables.read(run_dir, "observations"),
@@ -120,6 +120,24 @@ def print_run(run_dir: Path | str) -> None:
         run_dir,
     )
     print(text)
+    if (run_dir / "tables" / "optimism.csv").exists():
+        print("", *confirm_lines(tables.read(run_dir, "optimism")), sep="\n")
+
+
+def confirm_lines(promises: pd.DataFrame) -> list[str]:
+    """What the search had promised of the models that were measured again, and what was found; tables/optimism.csv."""
+    rows = [["Measured again", "judged", "promised", "found", "optimism (95 % interval)"]]
+    for row in promises.to_dict("records"):
+        ends = f"{row['optimism_low']:+.3f} to {row['optimism_high']:+.3f}"
+        rows.append(
+            [
+                f"  {row['measure']}, {row['questions']}",
+                row["judged_by"],
+                *(f"{row[column]:.3f}" for column in ("promised", "found")),
+                f"{row['optimism']:+.3f} ({ends})",
+            ]
+        )
+    return [*_aligned(rows), f"  ({promises['members'].iloc[0]} models, one by one: tables/confirmed.csv)"]
 
 
 def front_text(
