@@ -197,6 +197,7 @@ def test_a_config_replaces_the_demo_and_takes_nothing_from_it(tmp_path: Path) ->
     config["sources"] = {"left": config["sources"]["thinking"], "right": config["sources"]["instruct"]}
     config["files_from"] = "right"
     config["evaluation"]["tasks"] = {"only": config["evaluation"]["tasks"]["tiny_aime"]}
+    config["confirm"] = {}  # which names the other benchmarks
     config["searches"] = {"mine": {"preset": "bambo"}}
     config["objectives"] = {
         "skill": {"metric": "accuracy", "expert": "left", "base": "right"},

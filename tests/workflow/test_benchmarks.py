@@ -19,6 +19,7 @@ def hub_config() -> dict[str, Any]:
         "tasks": {"gpqa": {"task": "gpqa_diamond"}, "aime": {"task": "aime25"}},
         "max_tokens": 20,
     }
+    config["confirm"] = {}  # which names the demo's benchmarks
     return config
 
 

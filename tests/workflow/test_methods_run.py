@@ -54,8 +54,8 @@ def test_three_sources(tmp_path: Path) -> None:
     assert ties[1] == ends["base"] == found["blocks"]["candidate"].iloc[0]
     figures = {path.stem for path in (workflow.results / "figures").iterdir()}
     assert figures == {
-        *("partition", "objectives", "benchmarks", "progress"),
-        *("searches", "surrogates", "weights"),
+        *("partition", "objectives", "benchmarks", "preferences", "granularities", "progress"),
+        *("searches", "surrogates", "weights", "parallel", "timeline"),
     }
     assert "Nothing to be done" in workflow.succeed("-n")
     # What the first candidate computed of the sources serves the others.

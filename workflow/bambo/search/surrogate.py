@@ -133,7 +133,7 @@ def posterior_front(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Posterior mean and sd [n x m] at the observed points, and which of them make the front by mean.
 
-    The observed front picks whoever was lucky; the posterior mean is nearly free of that. Of the
+    The observed front picks whoever was lucky; the posterior mean evens that out. Of the
     non-dominated means, the one that adds least to the hypervolume is dropped until `members` are left.
     Models outside of the search's space (rows of X that are NaN) are no observations of the surrogate: their mean is
     their value, their sd its standard error [n x m]. So it is for all where there are not two to fit.
