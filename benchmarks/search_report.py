@@ -291,13 +291,15 @@ def staged_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
         base = base[base["preset"] == preset].set_index("seed")
         own = own.set_index("seed")
         own = own[own.index.isin(base.index)]
+        if own.empty:  # what to compare with has not run yet
+            continue
         gaps = [difference(own[key], base[key]) for key in ("posterior", "observed")]
         ratios = [f"{own[key].mean() / base.loc[own.index, key].mean():.2f}" for key in ("tokens", "hours")]
         lines.append(
             f"| {preset} | {dimension} | {noise:g} | {share:g} | {str(changes).removeprefix('leave: ')} "
             f"| {gaps[0].pairs} | {gaps[0]} | {gaps[1]} | {ratios[0]} | {own['left'].mean():.0f} | {ratios[1]} |"
         )
-    return lines if groups.ngroups else []
+    return lines if len(lines) > 2 else []
 
 
 def trial_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
