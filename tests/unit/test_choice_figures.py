@@ -47,6 +47,18 @@ def test_each_preference_picks_what_the_selection_takes():
     assert title == f"11 preferences pick {len({id for _, id in found})} of {len(rows)} models"
 
 
+def test_what_is_a_metric_of_the_run_can_be_limited_too():
+    """Columns that stand in the tables of fronts already are not merged in a second time."""
+    table = frames()
+    of_run = {"peak_memory_gb": 0.61}
+    observations, pareto = table.observations.assign(**of_run), table.pareto.assign(**of_run)
+    columns = [*observations.columns]
+    columns.insert(columns.index("tokens") + 1, columns.pop(columns.index("peak_memory_gb")))
+    limits = {"peak_memory_gb": {"max": 1.0}, "seconds": {"max": 1e6}}
+    figure = choice.figure_preferences(observations[columns], pareto, **{**CHOICE, "limits": limits})
+    assert figure.axes[0].get_title(loc="left") == draw("preferences").axes[0].get_title(loc="left")
+
+
 def test_fronts_of_granularities_are_those_of_their_searches():
     table = frames()
     axes = draw("granularities").axes[0]

@@ -113,11 +113,17 @@ def when_asked(path):
     return lambda wildcards: path if confirming() else ancient(path)
 
 
+@lru_cache(maxsize=None)
+def check_once():
+    """Read the held-out questions once: Snakemake comes back to its input functions."""
+    with plain_errors():
+        check_confirm(CONFIG)
+
+
 def held_out(wildcards):
     """The held-out questions, which are looked at before anything runs."""
     if confirming() and workflow.is_main_process:
-        with plain_errors():
-            check_confirm(CONFIG)
+        check_once()
     paths = list(CONFIG.confirm.data.values())
     return paths if confirming() else [ancient(path) for path in paths]
 

@@ -30,14 +30,7 @@ with job(snakemake.log[0]):
         "partition": figures.figure_partition(layers, partitions, config.blocks.strategy),
         "objectives": figures.figure_objective_space(observations, pareto, config.reference_point),
         "benchmarks": figures.figure_benchmarks(observations, pareto),
-        "preferences": choice.figure_preferences(
-            observations,
-            pareto,
-            front=config.selection.front,
-            divisions=config.selection.divisions,
-            nearest=config.selection.nearest,
-            limits=config.selection.bounds,
-        ),
+        "preferences": choice.figure_preferences(observations, pareto, **config.selection.rules),
         "granularities": choice.figure_granularities(
             observations, pareto, choice.searched_granularities(table)
         ),

@@ -34,13 +34,7 @@ with job(snakemake.log[0]):
     checks, relevances = surrogates.surrogates(run, observations, settings)
     curves = searches.curves(run, observations, settings, config.reference_point)
     selection = fronts.selection(
-        observations,
-        pareto,
-        front=config.selection.front,
-        divisions=config.selection.divisions,
-        nearest=config.selection.nearest,
-        limits=config.selection.bounds,
-        preferences=config.selection.preferences,
+        observations, pareto, preferences=config.selection.preferences, **config.selection.rules
     )
     tables.write(folder / "observations", observations, parquet=True)
     tables.write(folder / "pareto", pareto)

@@ -472,6 +472,11 @@ class Selection(Table):
         """The limits as `selection.select` takes them."""
         return {metric: limit.model_dump(exclude_none=True) for metric, limit in self.limits.items()}
 
+    @property
+    def rules(self) -> dict[str, Any]:
+        """How a preference picks a model, as `fronts.selection` takes it."""
+        return {**self.model_dump(include={"front", "divisions", "nearest"}), "limits": self.bounds}
+
 
 class Confirm(Table):
     """What `snakemake confirm` measures again: chosen models by scores that did not choose them."""

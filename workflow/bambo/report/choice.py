@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from ..pareto import non_dominated
 from ..selection import picks
 from . import style, tables
-from .fronts import judged
+from .fronts import judged, to_choose_from
 
 LABELLED = 12  # models from which their ids would cover each other
 
@@ -33,19 +34,14 @@ def figure_preferences(
     A panel each pair of objectives; of more than two, rays are not drawn, since a panel shows two of their weights.
     """
     names = tables.objective_names(observations)
-    rows = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == front)]
-    rows = rows.merge(
-        observations.drop_duplicates("candidate")[["candidate", *tables.MEASURED]], on="candidate"
-    )
-    rows = judged(rows, names, front)
+    rows = judged(to_choose_from(observations, pareto, front), names, front)
     chosen = picks(rows, names, divisions, nearest, limits)
     ids = list(dict.fromkeys(candidate for _, candidate in chosen))
     places = rows.set_index("candidate")[names]
     corner, width = places.min(), places.max() - places.min()
-    pairs = list(combinations(names, 2))
-    figure = style.new_figure(4.6 if len(pairs) == 1 else 3.6, tables.is_simulated(observations))
+    figure, panels = _pairs(observations)
     colours = {id: style.LINES(place / max(len(ids) - 1, 1)) for place, id in enumerate(ids)}
-    for axes, (x, y) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
+    for axes, x, y in panels:
         axes.plot(places[x], places[y], "o", color=style.LIGHT, ms=6, mew=0, zorder=2)
         for vector, id in chosen if len(names) == 2 else []:
             end = corner + vector / vector.max() * width
@@ -63,8 +59,9 @@ def figure_preferences(
                 *places.loc[id, [x, y]], "o", color=colours[id], mec=style.BLACK, mew=0.8, ms=8, zorder=3
             )
             if len(ids) <= LABELLED:
-                axes.annotate(id, places.loc[id, [x, y]], (7, 5), textcoords="offset points", fontsize=7)
-        axes.set(xlabel=f"{x} (larger is better)", ylabel=f"{y} (larger is better)")
+                axes.annotate(
+                    id, (places.loc[id, x], places.loc[id, y]), (7, 5), textcoords="offset points", fontsize=7
+                )
         axes.margins(0.1)
     figure.axes[0].set_title(f"{len(chosen)} preferences pick {len(ids)} of {len(rows)} models")
     return figure
@@ -82,26 +79,33 @@ def figure_granularities(
     groups: dict[str, list[str]] = {}
     for search, granularity in granularities.items():
         groups.setdefault(granularity, []).append(search)
-    pairs = list(combinations(names, 2))
-    figure = style.new_figure(4.6 if len(pairs) == 1 else 3.6, tables.is_simulated(observations))
-    grid = figure.subplots(1, len(pairs), squeeze=False)[0]
+    figure, panels = _pairs(observations)
     observed = pareto[pareto["front"] == "observed"]
     for (granularity, searches), (colour, marker) in zip(groups.items(), style.SEARCHES, strict=False):
         rows = observed[observed["search"].isin(searches)].drop_duplicates("candidate")
         rows = rows[non_dominated(rows[names].to_numpy(float))]
-        for axes, (x, y) in zip(grid, pairs, strict=True):
+        for axes, x, y in panels:
             own = rows.sort_values(x)
             drawn: dict[str, Any] = {"color": colour, "marker": marker, "ms": 6, "mew": 0}
             line = {"drawstyle": "steps-pre", "lw": 1.2} if len(names) == 2 else {"ls": "none"}
             label = f"{granularity} ({', '.join(searches)}): {len(rows)} models"
             axes.plot(own[x], own[y], **drawn, **line, label=label)
-            axes.set(xlabel=f"{x} (larger is better)", ylabel=f"{y} (larger is better)")
     ends = tables.end_points(observations)
-    for axes, (x, y) in zip(grid, pairs, strict=True):
+    for axes, x, y in panels:
         axes.plot(ends[x], ends[y], "*", color=style.BLACK, ms=11, mew=0, ls="none", zorder=7)
-    grid[0].set_title("Observed fronts by what has a weight of its own")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
+    figure.axes[0].set_title("Observed fronts by what has a weight of its own")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return figure
+
+
+def _pairs(observations: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, str, str]]]:
+    """A figure with a panel each pair of objectives: axes, and which objective is across and which up."""
+    pairs = list(combinations(tables.objective_names(observations), 2))
+    figure = style.new_figure(4.6 if len(pairs) == 1 else 3.6, tables.is_simulated(observations))
+    grid = figure.subplots(1, len(pairs), squeeze=False)[0]
+    for axes, (x, y) in zip(grid, pairs, strict=True):
+        axes.set(xlabel=f"{x} (larger is better)", ylabel=f"{y} (larger is better)")
+    return figure, [(axes, *pair) for axes, pair in zip(grid, pairs, strict=True)]
 
 
 @style.styled
@@ -115,7 +119,7 @@ def figure_parallel(observations: pd.DataFrame, pareto: pd.DataFrame, front: str
     figure = style.new_figure(0.5 + 2.9 * len(searches), tables.is_simulated(observations))
     panels = figure.subplots(len(searches), 1, squeeze=False).flatten()
     for axes, search in zip(panels, searches, strict=True):
-        rows = judged(pareto[(pareto["search"] == search) & (pareto["front"] == front)], names, front)
+        rows = judged(tables.front_of(pareto, search, front), names, front)
         variables = tables.variable_names(rows, search)
         values = rows[names].to_numpy(float)
         scale = Normalize(values[:, 0].min(), values[:, 0].max())

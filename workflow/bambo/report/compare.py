@@ -13,8 +13,7 @@ from ..files import read_json
 from ..objectives import evaluate
 from ..pareto import hypervolume, non_dominated
 from ..start import RECORD
-from . import tables
-from .confirmed import spent
+from . import confirmed, tables
 from .searches import output_tokens
 
 
@@ -35,9 +34,10 @@ class Side:
 
     def confirming(self, search: str) -> dict[str, str]:
         """What measuring the search's models again took, which belongs to its cost."""
-        if not (self.folder / "tables" / "confirmed.csv").exists():
+        models = confirmed.read(self.folder)
+        if models is None:
             return {}
-        evaluations, tokens = spent(tables.read(self.folder, "confirmed"), search)
+        evaluations, tokens = confirmed.spent(models, search)
         return {"to confirm": f"{evaluations}, {tokens:,} tokens"}
 
 

@@ -51,7 +51,7 @@ def chosen(
     pareto: pd.DataFrame, reference_point: Sequence[float], end_points: Sequence[str], members: int
 ) -> list[str]:
     """The merged models to measure again: of the front by posterior mean those that make up its hypervolume."""
-    rows = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == "posterior")]
+    rows = tables.front_of(pareto, tables.ALL, "posterior")
     rows = rows[~rows["candidate"].isin(end_points)]
     if rows.empty:
         raise BadInput(
@@ -82,24 +82,17 @@ def read_fresh(
     if kind == HELD_OUT:
         ends = {source: _scores(run_dir, id) for source, id in ids["end_points"].items()}
         fresh_scale = normalisation(objectives, ends, scale["prices"])
-    searched, fresh = (
-        Resampling(
-            {id: Answered(_scores(run_dir, id), read_samples(run_dir / "candidates" / id)) for id in ids},
-            seed=seed,
-        )
-        for ids, seed in ((list(pairs), 0), (list(pairs.values()), 0 if kind == REPEATED else 1))
-    )
-    parts = [
-        (sampling, [sampling.answered[id].scores for id in own], sampling.objectives(own, of), of)
-        for sampling, own, of in ((searched, list(pairs), scale), (fresh, list(pairs.values()), fresh_scale))
-    ]
-    (_, old, old_draws, _), (_, new, new_draws, _) = parts
+    again = list(pairs.values())
+    searched = _sampled(run_dir, list(pairs), 0)
+    fresh = _sampled(run_dir, again, 0 if kind == REPEATED else 1)
+    old, new = ([each.scores for each in sampling.answered.values()] for sampling in (searched, fresh))
+    old_draws, new_draws = searched.objectives(list(pairs), scale), fresh.objectives(again, fresh_scale)
     # Where few questions were asked, both end points may score the same on a draw, which then has no scale.
     whole = np.isfinite(old_draws).all(axis=(1, 2)) & np.isfinite(new_draws).all(axis=(1, 2))
     return Fresh(
         kind,
         list(pairs),
-        list(pairs.values()),
+        again,
         list(ids["end_points"]),
         new,
         old,
@@ -107,15 +100,21 @@ def read_fresh(
         evaluate(old, scale).Y,
         new_draws[whole],
         old_draws[whole],
-        {metric: np.stack([fresh.raw(id, metric) for id in pairs.values()], axis=1) for metric in tables.RAW},
+        {metric: np.stack([fresh.raw(id, metric) for id in again], axis=1) for metric in tables.RAW},
+    )
+
+
+def _sampled(run_dir: Path, ids: Sequence[str], seed: int) -> Resampling:
+    """Draws of the questions that candidates answered."""
+    folder = run_dir / "candidates"
+    return Resampling(
+        {id: Answered(_scores(run_dir, id), read_samples(folder / id)) for id in ids}, seed=seed
     )
 
 
 def models(fresh: Fresh, pareto: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """One row a member or end point: fresh scores and objectives with 95 % intervals, beside those of the search."""
-    believed = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == "posterior")].set_index(
-        "candidate"
-    )
+    believed = tables.front_of(pareto, tables.ALL, "posterior").set_index("candidate")
     dominated = probability_dominated(fresh.draws)
     low, high = interval(fresh.draws)
     rows = []
@@ -143,14 +142,19 @@ def models(fresh: Fresh, pareto: pd.DataFrame, names: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def read(run_dir: Path) -> pd.DataFrame | None:
+    """tables/confirmed.csv; None where nothing was measured again."""
+    path = run_dir / "tables" / "confirmed.csv"
+    return tables.read(run_dir, "confirmed") if path.exists() else None
+
+
 def spent(models: pd.DataFrame, search: str | None = None) -> tuple[int, int]:
     """Evaluations and output tokens of measuring again: of all, or of a search's models and the end points.
 
     The latter is what a search would have needed alone. models: tables/confirmed.csv.
     """
-    new = models[
-        models["measured_as"] != models["candidate"]
-    ]  # end points that answered the questions before
+    # Without end points that had answered the questions before.
+    new = models[models["measured_as"] != models["candidate"]]
     own = new if search is None else new[new["found_by"].isin([search, END_POINT])]
     return len(own), int(own["output_tokens"].sum())
 

@@ -56,7 +56,9 @@ def figure_objective_space(
         _draw_models(axes, raw, looks, x, y)
         for search in tables.shown_searches(observations):
             colour, marker = looks[search]
-            observed, posterior = (_front(pareto, search, front) for front in ("observed", "posterior"))
+            observed, posterior = (
+                tables.front_of(pareto, search, front) for front in ("observed", "posterior")
+            )
             axes.plot(observed[x], observed[y], marker, color=colour, markersize=6, mew=0, zorder=5)
             if len(names) == 2:
                 line = _stairs(observed[x], observed[y]) if x in reference else (observed[x], observed[y])
@@ -104,7 +106,9 @@ def figure_benchmarks(observations: pd.DataFrame, pareto: pd.DataFrame) -> Figur
         _draw_models(axes, observations, looks, x, y)
         for search in tables.shown_searches(observations):
             colour, marker = looks[search]
-            observed, posterior = (_front(pareto, search, front) for front in ("observed", "posterior"))
+            observed, posterior = (
+                tables.front_of(pareto, search, front) for front in ("observed", "posterior")
+            )
             axes.plot(observed[x], observed[y], marker, color=colour, markersize=6, mew=0, zorder=5)
             axes.plot(posterior[x], posterior[y], marker, **_OUTLINE)
         axes.set(title=name, xlabel=axis_title("tokens"), ylabel=axis_title("accuracy"))
@@ -171,10 +175,6 @@ def _draw_models(
             zorder=8,
         )
     axes.margins(0.08)
-
-
-def _front(pareto: pd.DataFrame, search: str, front: str) -> pd.DataFrame:
-    return pareto[(pareto["search"] == search) & (pareto["front"] == front)]
 
 
 def _stairs(x: pd.Series, y: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -272,7 +272,7 @@ def figure_weights(observations: pd.DataFrame, pareto: pd.DataFrame, front: str 
     every = [name for search in searches for name in tables.variable_names(observations, search)]
     kind = {"posterior": "front by posterior mean", "observed": "observed front"}[front]
     for axes, search in zip(panels, searches, strict=True):
-        members = _front(pareto, search, front)
+        members = tables.front_of(pareto, search, front)
         names = tables.variable_names(members, search)
         image = _heat_map(axes, tables.points(members).T, names)
         shown = zip(members["tokens"], members["accuracy"], members["candidate"], strict=True)

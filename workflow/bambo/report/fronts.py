@@ -23,6 +23,7 @@ from .tables import (
     Run,
     benchmark_names,
     end_points,
+    front_of,
     left,
     members,
     named,
@@ -224,6 +225,13 @@ def judged(rows: pd.DataFrame, names: Sequence[str], front: str) -> pd.DataFrame
     return rows.assign(**{name: rows[f"{name}_posterior_mean"] for name in names})
 
 
+def to_choose_from(observations: pd.DataFrame, pareto: pd.DataFrame, front: str) -> pd.DataFrame:
+    """The front of all searches together, with all that limits may name."""
+    rest = [key for key in MEASURED if key not in raw_metrics(observations)]
+    measured = observations.drop_duplicates("candidate")[["candidate", *rest]]
+    return front_of(pareto, ALL, front).merge(measured, on="candidate")
+
+
 def selection(
     observations: pd.DataFrame,
     pareto: pd.DataFrame,
@@ -238,11 +246,8 @@ def selection(
 
     On the posterior front the objectives, also where a limit names one, are the posterior means.
     """
-    names = objective_names(observations)
-    rows = pareto[(pareto["search"] == ALL) & (pareto["front"] == front)]
-    raw = raw_metrics(observations)
-    rest = [key for key in MEASURED if key not in raw]
-    rows = rows.merge(observations.drop_duplicates("candidate")[["candidate", *rest]], on="candidate")
+    names, raw = objective_names(observations), raw_metrics(observations)
+    rows = to_choose_from(observations, pareto, front)
     of_front = judged(rows, names, front)
     chosen = select(of_front, names, benchmark_names(rows), divisions, nearest, limits, preferences)
     found = rows.drop(columns="search").rename(columns={"found_by": "search"})

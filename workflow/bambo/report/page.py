@@ -16,8 +16,7 @@ from .. import __version__
 from ..candidate.folder import SAMPLES, read_samples
 from ..files import atomic, read_json, write_text
 from ..objectives import METRICS
-from . import style, tables
-from .confirmed import TITLES
+from . import confirmed, style, tables
 from .figures import axis_title
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -143,11 +142,13 @@ def page_data(
 
 def _fresh(run_dir: Path) -> dict[str, str]:
     """Candidate -> what it scored when it was measured again, on held-out questions where there are any."""
-    if not (run_dir / "tables" / "confirmed.csv").exists():
+    rows = confirmed.read(run_dir)
+    if rows is None:
         return {}
-    rows = tables.read(run_dir, "confirmed")
     return {
-        row["candidate"]: f"Measured again on {TITLES[row['questions']]}: accuracy {row['accuracy']:.3f} "
+        row[
+            "candidate"
+        ]: f"Measured again on {confirmed.TITLES[row['questions']]}: accuracy {row['accuracy']:.3f} "
         f"({row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}), tokens {row['tokens']:,.1f}"
         for row in rows.sort_values("questions", ascending=False).to_dict("records")
     }

@@ -15,8 +15,7 @@ from ..config import Config
 from ..files import read_json, write_text
 from ..selection import needs
 from ..start import RECORD
-from . import tables
-from .confirmed import TITLES, spent
+from . import confirmed, tables
 from .fronts import judged
 from .page import rendered
 from .summary import duration
@@ -61,7 +60,7 @@ def needs_table(config: Config, observations: pd.DataFrame, pareto: pd.DataFrame
     `source`: which source it is alone, or nothing.
     """
     selection, names = config.selection, tables.objective_names(observations)
-    rows = pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == selection.front)]
+    rows = tables.front_of(pareto, tables.ALL, selection.front)
     rows = tables.with_raw_errors(rows)
     found = needs(
         judged(rows, names, selection.front),
@@ -118,9 +117,7 @@ def sections(
 ) -> Iterator[Section]:
     run_dir = config.folder
     searches = tables.read(run_dir, "searches")
-    front = tables.with_raw_errors(
-        pareto[(pareto["search"] == tables.ALL) & (pareto["front"] == config.selection.front)]
-    )
+    front = tables.with_raw_errors(tables.front_of(pareto, tables.ALL, config.selection.front))
     shown = pd.DataFrame(
         {
             "need": choice["need"],
@@ -144,9 +141,9 @@ def sections(
     )
     volumes = zip(rows["hypervolume"], rows["hypervolume_posterior"], strict=True)
     own["hypervolume (by posterior mean)"] = [f"{observed:.4f} ({mean:.4f})" for observed, mean in volumes]
-    if (run_dir / "tables" / "confirmed.csv").exists():
-        again = tables.read(run_dir, "confirmed")
-        counts = [spent(again, search) for search in own["search"]]
+    again = confirmed.read(run_dir)
+    if again is not None:
+        counts = [confirmed.spent(again, search) for search in own["search"]]
         own["to confirm"] = [f"{evaluations}: {tokens:,} tokens" for evaluations, tokens in counts]
     models = ", ".join(f"{name} ({source.model})" for name, source in config.sources.items())
     tasks = ", ".join(config.evaluation.tasks)
@@ -185,10 +182,11 @@ def sections(
 
 def _confirmed(run_dir: Path, observations: pd.DataFrame) -> Iterator[Section]:
     """What `snakemake confirm` found, if it was asked for."""
-    if not (run_dir / "tables" / "confirmed.csv").exists():
+    models = confirmed.read(run_dir)
+    if models is None:
         return
-    models, promises = tables.read(run_dir, "confirmed"), tables.read(run_dir, "optimism")
-    kinds = ", and ".join(TITLES[kind] for kind in models["questions"].unique())
+    promises = tables.read(run_dir, "optimism")
+    kinds = ", and ".join(confirmed.TITLES[kind] for kind in models["questions"].unique())
     texts = [
         f"The models that make up the front, measured again on {kinds}: means with 95 % intervals over questions. "
         "P(dominated) is how often another of these models or an end point is at least as good in every objective and "
@@ -196,7 +194,7 @@ def _confirmed(run_dir: Path, observations: pd.DataFrame) -> Iterator[Section]:
         "Below: the mean of each objective over the members, and the hypervolume of members and end points, as the "
         "search had promised them, and as they were found.",
         "This took {} evaluations and {:,} output tokens, which the table of the searches counts, too.".format(
-            *spent(models)
+            *confirmed.spent(models)
         ),
     ]
     shown = pd.DataFrame({"candidate": models["candidate"] + _sources(observations, models["candidate"])})

@@ -322,6 +322,11 @@ def with_raw_errors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def front_of(pareto: pd.DataFrame, search: str, front: str) -> pd.DataFrame:
+    """The members of a search's front, or of that of ALL; front: "posterior" or "observed"."""
+    return pareto[(pareto["search"] == search) & (pareto["front"] == front)]
+
+
 def members(observations: pd.DataFrame, search: str) -> pd.DataFrame:
     """A search's set: its scored candidates and the end points."""
     rows = observations[(observations["search"] == search) & (observations["status"] == "ok")]
