@@ -55,14 +55,14 @@ def figure_preferences(
                 zorder=1,
             )
         for id in ids:
-            axes.plot(
-                *places.loc[id, [x, y]], "o", color=colours[id], mec=style.BLACK, mew=0.8, ms=8, zorder=3
-            )
-            if len(ids) <= LABELLED:
-                axes.annotate(
-                    id, (places.loc[id, x], places.loc[id, y]), (7, 5), textcoords="offset points", fontsize=7
-                )
+            point: Any = (places.loc[id, x], places.loc[id, y])
+            mark: dict[str, Any] = {"color": colours[id], "mec": style.BLACK, "mew": 0.8, "ms": 8}
+            axes.plot(*point, "o", **mark, ls="none", label=id, zorder=3)
+            if len(panels) == 1 and len(ids) <= LABELLED:
+                axes.annotate(id, point, (7, 5), textcoords="offset points", fontsize=7)
         axes.margins(0.1)
+    if len(panels) > 1 and len(ids) <= LABELLED:  # no room beside the points
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.axes[0].set_title(f"{len(chosen)} preferences pick {len(ids)} of {len(rows)} models")
     return figure
 
