@@ -27,8 +27,8 @@ from search_problems import LANDSCAPE, Merges, Simulated, problem
 # Cheaper than the presets' own 128 samples, 10 restarts and 512 raw points; the report shows how little that costs.
 CHEAP = {"mc_samples": 64, "restarts": 4, "raw_samples": 128}
 LOOKS = (16, 24, 32, 48, 64, 88)  # evaluations after which the returned sets are looked at: each takes a fit
-# What decides no proposal here: the schedule's budget is the cell's.
-IDLE = ("iterations", "batch_size", "evaluations", "slots", "stop", "seed", "weights", "fold")
+# What decides no proposal here: the schedule's budget is the cell's, and nothing is merged.
+IDLE = ("iterations", "batch_size", "evaluations", "slots", "stop", "seed", "weights", "fold", "sparsity")
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,13 @@ def test_presets_and_settings_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_are_the_presets_with_the_given_keys_on_top(name: str) -> None:
-    common = {"preset": name, "method": "linear"}
+    common = {"preset": name, "method": "linear", "sparsity": False}
     searches = {"a": common, "b": {**common, "seed": 7, "kernel": "matern52"}}
     config = load(demo(searches=searches, importance={"activations": 0}))
     a, b = search_settings(config, "a"), search_settings(config, "b")
     decided = {"n_blocks", "strategy"}  # by `blocks`
     unused = {"without_base", "rescale", *PARAMETERS}  # by linear
-    expected = PRESETS[name] | {"method": "linear"}
+    expected = PRESETS[name] | {"method": "linear", "sparsity": False}
     assert {key: a[key] for key in a if key not in decided} == {
         key: value for key, value in expected.items() if key not in decided | unused
     }

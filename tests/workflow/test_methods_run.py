@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from bambo.files import read_json
 from bambo.methods import METHODS
+from bambo.search.decision import SPARSITY
 from runs import ENVIRONMENT, ROOT, Workflow, small_config
 
 BASE = {"model": str(ROOT / "resources/models/base")}
@@ -88,6 +89,24 @@ def test_a_density_a_block_is_searched_beside_the_weights(tmp_path: Path) -> Non
     given = pareto[pareto["candidate"].isin(ends.values()) & (pareto["search"] == "ties")]
     assert set(given["variables"]) == {"{}"}
     assert "Nothing to be done" in workflow.succeed("-n")
+
+
+def test_mm_mo_goes_by_sparsity_too(tmp_path: Path) -> None:
+    search = {"preset": "mm-mo", "n_initial": 4, "iterations": 2, "batch_size": 2, **CHEAP}
+    workflow = Workflow(tmp_path, small_config(base=BASE, evaluation=FEW, searches={"single": search}))
+    workflow.succeed()
+    proposals = [read_json(path) for path in sorted(workflow.results.glob("search/single/proposals/*.json"))]
+    assert [len(each["sparsity"]) for each in proposals] == [4, 2, 2]
+    found = [own for each in proposals for own in each["sparsity"]]
+    assert all(own < 0 for own in found)
+    assert len(set(found)) > 4
+    for each in proposals[1:]:
+        assert list(each["surrogate"]) == ["reasoning", "efficiency", SPARSITY]
+    # Its front is that of the config's objectives.
+    assert list(workflow.table("hypervolume").columns).count("hypervolume") == 1
+    done = workflow.bambo("replay", str(workflow.results.relative_to(tmp_path)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 decisions, 3 equal" in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,11 @@ def remove_model(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def statistics_folder(run: Path) -> Path:
+    """Where statistics of the sources are kept, for all candidates of a run."""
+    return run / "sources" / "statistics"
+
+
 def all_folders(run: Path) -> list[Path]:
     """The folders of all candidates of a run that have a recipe, by id."""
     found = sorted(path.parent for path in (Path(run) / "candidates").glob("*/recipe.json"))

@@ -21,7 +21,7 @@ from ..evaluation.engine import Engine, EvaluationFailed, Machine
 from ..recipe import read_recipe
 from . import devices
 from .attempts import Attempts, Failure
-from .folder import MERGED, MODEL, SAMPLES, SCORES, is_scored, remove_model, write_failure
+from .folder import MERGED, MODEL, SAMPLES, SCORES, is_scored, remove_model, statistics_folder, write_failure
 from .lease import hold
 
 if TYPE_CHECKING:
@@ -136,13 +136,9 @@ def _model(folder: Path, recipe: dict[str, Any], threads: int, device: str = "cp
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     model = folder / MODEL
     if not model.exists():
-        merge_recipe(recipe, model, threads=threads, device=device, cache=_statistics(folder))
+        statistics = statistics_folder(folder.parent.parent)
+        merge_recipe(recipe, model, threads=threads, device=device, cache=statistics)
     return model
-
-
-def _statistics(folder: Path) -> Path:
-    """Where statistics of the sources are kept, for all candidates of the run."""
-    return folder.parent.parent / "sources" / "statistics"
 
 
 def _score(
@@ -181,7 +177,7 @@ class Loaded:
         from ..evaluation import evaluate as score
 
         if self.in_place:
-            engine = self._merged_into(recipe, machine, _statistics(folder))
+            engine = self._merged_into(recipe, machine, statistics_folder(folder.parent.parent))
         else:
             engine = self._load(recipe, _model(folder, recipe, machine.threads), machine)
         score(recipe, engine, folder, machine=machine, started=started)

@@ -275,6 +275,7 @@ def _search(name: str, search: Search, given: set[str], config: Config) -> Itera
         *_initial(search, given, sources),
         *_schedule(search, given),
         *_optimiser(search, given),
+        *_sparsity(search),
         *_budget(search),
         *coverage_problems(search, len(config.objectives)),
     ]:
@@ -300,6 +301,19 @@ def _optimiser(search: Search, given: set[str]) -> Iterator[tuple[str, str]]:
         unused |= {"acquisition", "reference", "mc_samples", "restarts", "raw_samples"}
     for key in unused & given:
         yield key, f"of no use with optimiser: {search.optimiser}; remove it"
+
+
+def _sparsity(search: Search) -> Iterator[tuple[str, str]]:
+    if not search.sparsity:
+        return
+    if search.optimiser != "mm-mo":
+        yield "sparsity", f"found true, of no use with optimiser: {search.optimiser}; set it to false"
+    if not search.depends_on_base:
+        text = f"found true with method: {search.method}, whose merges do not depend on a base"
+        yield "sparsity", f"{text}; set it to false, or take a method of task vectors"
+    if search.start_from is not None:
+        text = "found true with start_from, whose candidates the search did not measure; set it to false"
+        yield "sparsity", text
 
 
 def _initial(search: Search, given: set[str], sources: int) -> Iterator[tuple[str, str]]:

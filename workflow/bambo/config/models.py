@@ -217,6 +217,10 @@ class Search(Table):
         description="Reference point of the acquisition: `reference_point`, or the worst values observed. "
         "Tables always take `reference_point`."
     )
+    sparsity: bool = Field(
+        description="Whether the optimiser `mm-mo` has an objective more: minus the L1 norm of the difference from the "
+        "base. The search's front stays that of the config's objectives."
+    )
     mc_samples: Count = Field(description="Base samples of the acquisition (Sobol).")
     restarts: Count = Field(description="Starting points of the acquisition's optimiser.")
     raw_samples: Count = Field(description="Points to choose the starting points from; at least `restarts`.")

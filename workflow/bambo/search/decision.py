@@ -16,6 +16,9 @@ from .study import Points, Study
 
 OBSERVED, PENDING, FAILED, LEFT = "observed", "pending", "failed", "left"
 LEAST = 2  # observations to which a surrogate is fitted
+# An objective of one search's own: what it is called, and its reference where the others' are fixed, a tenth beyond the
+# farthest source as theirs are a tenth below the base.
+SPARSITY, DENSEST = "sparsity of the task vector", -1.1
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Seen:
     iteration: its number; ids, points [t x D], iterations, states: of every candidate asked for before, in that order,
     with the iteration that asked for it; values: objectives of the observed ones [n x m], in their order; left: what
     the first questions say of those that were left after them, likewise; ended: an earlier decision ended the search
-    under this budget; start: what the search took over from a coarser one.
+    under this budget; start: what the search took over from a coarser one; sparsity: of every candidate [t], as
+    `merging.sparsity` has it, where that is an objective.
     """
 
     iteration: int
@@ -37,6 +41,7 @@ class Seen:
     left: Evaluation | None = None
     ended: bool = False
     start: Start | None = None
+    sparsity: Sequence[float] = ()
 
     def of(self, state: str) -> list[str]:
         """Ids of the candidates in a state."""
@@ -105,14 +110,24 @@ def decide(
         Y = np.concatenate([start.values.Y[further], Y])
         variance = np.concatenate([start.values.repeat_variance[further], variance])
         asked = np.concatenate([start.X[further], asked])
+    names, corner = list(objectives), np.asarray(reference, dtype=np.float64)
+    if settings["sparsity"]:
+        own = [
+            value
+            for state in (OBSERVED, LEFT)
+            for value, theirs in zip(seen.sparsity, seen.states, strict=True)
+            if theirs == state
+        ]
+        Y, variance = np.column_stack([Y, own]), np.column_stack([variance, np.zeros(len(own))])
+        names, corner = [*names, SPARSITY], np.append(corner, DENSEST)
     study = Study(
         X=X,
         Y=Y,
         variance=variance,
         asked=asked,
         pending=seen.points_of(PENDING),
-        reference=np.asarray(reference, dtype=np.float64),
-        names=list(objectives),
+        reference=corner,
+        names=names,
         tidy=lambda X: tidied(X, variables),
         importance=importance(variables),
         weights=weights(variables),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..candidate.folder import SCORES
+from ..candidate.folder import SCORES, statistics_folder
 from ..objectives import Evaluation, evaluate
 from ..recipe import first_stage
 from ..records import read_record
@@ -41,10 +41,10 @@ def propose(
 ) -> dict[str, Any]:
     """The proposal under a key, with everything that it saw; the recipes of its candidates are written.
 
-    See `decision.decide`. `jobs` names the candidates that one job scores, where several do. coarser: the search that
-    this one starts from; what the first proposal took over from it, later ones keep. Of an asynchronous search one
-    process at a time may be at this, from here until the proposal is written. BadInput where the scores of an earlier
-    iteration are missing.
+    See `decision.decide`. `jobs` names the candidates that one job scores, where several do; `sparsity` is that of each
+    candidate, where it is an objective. coarser: the search that this one starts from; what the first proposal took
+    over from it, later ones keep. Of an asynchronous search one process at a time may be at this, from here until the
+    proposal is written. BadInput where the scores of an earlier iteration are missing.
     """
     place = place_of(key)
     seen = read_seen(run, search, place, len(variables), settings, normalisation)
@@ -63,6 +63,12 @@ def propose(
     end_points = {
         spec[f"{end}_id"] for spec in normalisation["objectives"].values() for end in ("expert", "base")
     }
+    sparse = {}
+    if settings["sparsity"]:
+        from ..merging.sparsity import sparsity
+
+        cache = statistics_folder(run.folder)
+        sparse["sparsity"] = [sparsity(recipe, run.base, cache) for recipe in recipes]
     jobs = []
     if settings["schedule"] == "sync":
         jobs = shared([id for id in ids if id not in end_points], candidates_per_job)
@@ -79,6 +85,7 @@ def propose(
         "candidates": ids,
         "jobs": {run.add_job(job): job for job in jobs},
         "variables": points,
+        **sparse,
         "origin": made.origins,
         "observed": seen.of(OBSERVED),
         "pending": seen.of(PENDING),
@@ -204,6 +211,7 @@ def see(
         values=evaluate(observed, normalisation, settings["noise_share"]),
         left=_estimates([left[id] for id, state in zip(ids, states, strict=True) if state == LEFT]),
         ended=ended,
+        sparsity=[own for proposal in proposals for own in proposal.get("sparsity", [])],
     )
 
 

@@ -5,8 +5,8 @@
    the five observations with the largest sum of objectives, as in differential evolution.
 3. "Fisher information": of these, the q with the smallest sum over the objectives of 1 / posterior variance are taken.
 
-So described in the paper and done in its code (github.com/aaron-di/MM-MO, commit 46e318a), but for the paper's third
-objective, sparsity (minus the L1 norm of the merged task vector): which objectives there are is the config's to say.
+So described in the paper and done in its code (github.com/aaron-di/MM-MO, commit 46e318a). The paper's third objective,
+sparsity, is the setting of that name: a column of the observations that this search alone has (`decision.decide`).
 
 References:
     [Li2025] B. Li et al. It's Morphing Time: Unleashing the Potential of Multiple LLMs via Multi-Objective

@@ -35,6 +35,7 @@ _ROBUST: dict[str, Any] = {
     "noise_share": NOISE_SHARE,
     "acquisition": "qlognehvi",
     "reference": "fixed",
+    "sparsity": False,
     "mc_samples": 128,
     "restarts": 10,
     "raw_samples": 512,
@@ -100,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cma-es": _LAYERS | {"optimiser": "cma-es", "method": "dare_ties", "density": _DENSITY},
     # Ozaki et al., GECCO 2020.
     "motpe": _LAYERS | {"optimiser": "motpe"},
-    # Li et al., IEEE TEVC 2025 (MM-MO), without its sparsity objective: a weight and a density for the whole model.
+    # Li et al., IEEE TEVC 2025 (MM-MO): a weight and a density for the whole model, sparsity as an objective.
     "mm-mo": _ROBUST
     | {
         "granularity": "model",
@@ -110,6 +111,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "noise": "inferred",
         "acquisition": "qlogehvi",
         "reference": "worst",
+        "sparsity": True,
     },
     # MM-MO as AP-BMM compares it: layer-wise, with qNEHVI.
     "momm": _LAYERS | {"optimiser": "momm"},
@@ -126,6 +128,7 @@ NEUTRAL: dict[str, Any] = {
     "schedule": "sync",
     "optimiser": "bayesian",
     "mean_input": False,
+    "sparsity": False,
     "gap_reward": 0.0,
     "proximity_penalty": 0.0,
     "leave": None,
