@@ -123,8 +123,19 @@ def test_published_starts_are_no_prior(monkeypatch: pytest.MonkeyPatch) -> None:
         *observed(6), settings(lengthscale_prior="importance-start", kernel="matern52"), IMPORTANCE
     )
     found = model.models[0].covar_module.base_kernel
-    np.testing.assert_array_equal(found.lengthscale.detach().numpy()[0], surrogate.starts(IMPORTANCE))
+    np.testing.assert_allclose(found.lengthscale.detach().numpy()[0], surrogate.starts(IMPORTANCE), rtol=1e-6)
     assert list(model.named_priors()) == []
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "matern52"])
+def test_lengthscales_without_a_prior_are_bounded(kernel: str) -> None:
+    """Of a straight line, likelihood grows with the lengthscales: where squares overflow, no fit would succeed."""
+    X = sobol(2, 5, seed=5)
+    Y = np.column_stack([X[:, 0], np.random.default_rng(5).standard_normal(5)])
+    plain = settings(lengthscale_prior="none", kernel=kernel, noise="inferred")
+    found = surrogate.lengthscales(surrogate.fit(X, Y, np.zeros_like(Y), plain))
+    assert found.max() <= surrogate.MAX_LENGTHSCALE + surrogate.MIN_LENGTHSCALE
+    assert found.min() >= surrogate.MIN_LENGTHSCALE
 
 
 @pytest.mark.parametrize("noise", ["known", "inferred"])

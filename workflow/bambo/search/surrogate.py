@@ -14,7 +14,8 @@ Kernel, priors and noise follow the settings:
 - `mean_input` adds an input: the mean of the weights, by which a change of all weights together, the one that a grid of
   single weights makes, is a short way. The prior of its lengthscale is the dimension-scaled one of a single input.
 - `noise: known` takes the variances that are given; `inferred` fits one (Eq. 16).
-Lower bounds keep covariances invertible: lengthscales 0.025, noise 1e-4 of the observed variance (BoTorch's).
+Lower bounds keep covariances invertible: lengthscales 0.025, noise 1e-4 of the observed variance (BoTorch's); of
+lengthscales fitted without BoTorch's own prior there is an upper one, too (MAX_LENGTHSCALE).
 
 References:
     [Hvarfner2024] C. Hvarfner, E. O. Hellsten, L. Nardi. Vanilla Bayesian Optimization Performs Great in High
@@ -51,7 +52,8 @@ from numpy.typing import NDArray
 from ..errors import BadInput
 from ..pareto import non_dominated, thinned
 
-MIN_LENGTHSCALE = 2.5e-2
+# The upper one is where a variable has long ceased to count; above some 1e150 their squares would overflow.
+MIN_LENGTHSCALE, MAX_LENGTHSCALE = 2.5e-2, 1e6
 START = log(2)  # GPyTorch's start for every positive parameter
 # Of the importance's prior: the power of the importance by which lengthscales are expected to shrink, and the
 # standard deviation of their logarithm (BoTorch's).
@@ -273,12 +275,16 @@ def _stationary(matern: bool, start: torch.Tensor, prior: LogNormalPrior | None 
     """A kernel with a lengthscale for each input, fitted from `start` [1 x inputs] on."""
     family = MaternKernel if matern else RBFKernel  # the Matern kernel's smoothness is 5/2 unless told
     inputs = start.shape[-1]
-    # Under a prior of unlike centres the fit goes by logarithms, where it takes a quarter of the steps.
-    log_scale = {} if prior is None else {"transform": torch.exp, "inv_transform": torch.log}
-    bound = GreaterThan(MIN_LENGTHSCALE, **{"transform": None, "initial_value": start, **log_scale})
+    # The fit goes by logarithms: without a prior, the lengthscales of variables that do not matter grow without end, and
+    # by themselves take two to four times as long on their way, to optima that are no better.
+    bound = GreaterThan(MIN_LENGTHSCALE, transform=_bounded_exp, inv_transform=torch.log, initial_value=start)
     options = {} if prior is None else {"lengthscale_prior": prior}
     # The inputs are named, since draws of paths go by the number of variables where they are not.
     return family(ard_num_dims=inputs, active_dims=range(inputs), lengthscale_constraint=bound, **options)
+
+
+def _bounded_exp(logarithm: torch.Tensor) -> torch.Tensor:
+    return logarithm.clamp(max=log(MAX_LENGTHSCALE)).exp()
 
 
 def starts(importance: NDArray[np.float64]) -> NDArray[np.float64]:
