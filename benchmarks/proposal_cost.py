@@ -39,6 +39,8 @@ CASES = [
     ("ap-bmm", 8, 88, 1, SLOTS - 1),
     ("ap-bmm", 38, 88, 4, 0),
     *(("ap-bmm, thompson", 38, n, 1, 63) for n in (88, 400)),
+    ("bambo", 8, 88, 4, 0),
+    ("ap-bmm-published", 38, 88, 1, SLOTS - 1),
 ]
 COLUMNS = ("preset", "variables", "observations", "candidates", "under way")
 
