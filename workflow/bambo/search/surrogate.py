@@ -275,8 +275,8 @@ def _stationary(matern: bool, start: torch.Tensor, prior: LogNormalPrior | None 
     """A kernel with a lengthscale for each input, fitted from `start` [1 x inputs] on."""
     family = MaternKernel if matern else RBFKernel  # the Matern kernel's smoothness is 5/2 unless told
     inputs = start.shape[-1]
-    # The fit goes by logarithms: without a prior, the lengthscales of variables that do not matter grow without end, and
-    # by themselves take two to four times as long on their way, to optima that are no better.
+    # The fit goes by logarithms: without a prior, lengthscales of variables that do not matter grow without end, and by
+    # themselves take two to four times as long on their way, to optima that are no better.
     bound = GreaterThan(MIN_LENGTHSCALE, transform=_bounded_exp, inv_transform=torch.log, initial_value=start)
     options = {} if prior is None else {"lengthscale_prior": prior}
     # The inputs are named, since draws of paths go by the number of variables where they are not.
