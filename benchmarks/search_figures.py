@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from search_problems import LAYERWISE
-from search_report import OURS, Difference, by_seed, chosen, difference
+from search_report import BUDGETS, OURS, Difference, by_seed, chosen, difference
 
 SPACES = {8: "6 blocks, embeddings, head (D = 8)", LAYERWISE: "each layer alone (D = 38)"}
 # Those that a reader looks for first; the others are grey.
@@ -25,7 +25,7 @@ def new_figure(height: float) -> Figure:
 def figure_curves(rows: pd.DataFrame) -> Figure:
     """Share of the best hypervolume of the set chosen by posterior mean, against evaluations; means over seeds.
 
-    The seeds of ours alone, since landscapes differ; without searches that ran on fewer than half of them.
+    On the seeds that all of those drawn share, since landscapes differ.
     """
     figure = new_figure(4.6)
     drawn = set()
@@ -34,12 +34,11 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
     }  # ours have one look
     for axes, dimension in zip(figure.subplots(1, 2, sharey=True), OURS, strict=True):
         space = chosen(rows, dimension=dimension)
-        space = space[space["seed"].isin(by_seed(space, OURS[dimension]).index)]
+        presets, seeds = together(space, OURS[dimension])
+        space = space[space["seed"].isin(seeds) & space["preset"].isin(presets)]
         for preset, own in space.groupby("preset"):
             curve = own.groupby("n")["posterior"].agg(["mean", "count"])
-            curve = curve[curve["count"] == curve["count"].max()]
-            if curve["count"].max() < len(by_seed(space[space["n"] == curve.index[-1]], OURS[dimension])) / 2:
-                continue
+            curve = curve[curve["count"] == len(seeds)]
             drawn.add(preset)
             if preset in looks:
                 colour, marker = looks[str(preset)]
@@ -58,7 +57,7 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
                 )
             else:
                 axes.plot(curve.index, curve["mean"], color="#b5b5b5", linewidth=1, zorder=1)
-        axes.set(title=SPACES[dimension], xlabel="evaluations")
+        axes.set(title=f"{SPACES[dimension]}, {len(seeds)} seeds", xlabel="evaluations")
     figure.axes[0].set_ylabel("hypervolume of the chosen set,\nshare of the best known")
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4.5, label=name)
@@ -73,6 +72,14 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
     handles.append(Line2D([], [], color="#b5b5b5", label="other searches"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
+
+
+def together(space: pd.DataFrame, ours: str, n: int = BUDGETS[0]) -> tuple[list[str], set[int]]:
+    """The searches that ran to n evaluations on half of the seeds of ours at least, and the seeds that they share."""
+    seeds = {str(name): set(by_seed(space[space["n"] == n], name).index) for name in space["preset"].unique()}
+    own = seeds[ours]
+    kept = [name for name, theirs in seeds.items() if len(theirs & own) >= len(own) / 2]
+    return kept, own.intersection(*(seeds[name] for name in kept))
 
 
 @style.styled

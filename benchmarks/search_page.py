@@ -122,7 +122,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
     parts += [
         "![Simulated hypervolume against evaluations](figures/search-evaluations.svg)",
         "",
-        "Simulated. Searches that ran on fewer than half of the seeds are left out here.",
+        "Simulated; on the seeds that all searches share which ran on half of them or more. The others are left out.",
         "",
         "![Simulated paired differences](figures/search-differences.svg)",
         "",
