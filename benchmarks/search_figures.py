@@ -74,9 +74,10 @@ def figure_curves(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def together(space: pd.DataFrame, ours: str, n: int = BUDGETS[0]) -> tuple[list[str], set[int]]:
-    """The searches that ran to n evaluations on half of the seeds of ours at least, and the seeds that they share."""
-    seeds = {str(name): set(by_seed(space[space["n"] == n], name).index) for name in space["preset"].unique()}
+def together(space: pd.DataFrame, ours: str) -> tuple[list[str], set[int]]:
+    """The searches that ran on half of the seeds of ours at least, by the smaller budget; the seeds that they share."""
+    last = space[space["n"] == BUDGETS[0]]
+    seeds = {str(name): set(by_seed(last, name).index) for name in space["preset"].unique()}
     own = seeds.get(ours, set())
     kept = [name for name, theirs in seeds.items() if len(theirs & own) >= len(own) / 2]
     return kept, own.intersection(*(seeds[name] for name in kept))

@@ -96,7 +96,7 @@ def merged_tensors(
         if stored is not None:
             return torch.frombuffer(stored, dtype=dtype).reshape(part.shape)
         out = torch.empty(part.count, dtype=dtype)
-        desk = _Desk(device)
+        desk = Desk(device)
         for start, stop in part.pieces(chunk_bytes // dtype.itemsize):
             out[start:stop] = desk.merged(part, start, stop, statistics.get(name, {}), dtype)
         return out.reshape(part.shape)
@@ -154,7 +154,7 @@ def _write_weights(
 
     def work() -> None:
         """Write tensor after tensor until none is left; one such worker a thread."""
-        desk = _Desk(device)
+        desk = Desk(device)
         for name in pending:
             offset = offsets[name]
             stored = sources.copied[name] if name in sources.copied else _stored(parts[name], tensors[name])
@@ -186,7 +186,7 @@ def _stored(part: Part, info: TensorInfo) -> memoryview | None:
     return same.stored if same is not None and same.dtype == FLOATS[info.dtype] else None
 
 
-class _Desk:
+class Desk:
     """The work space of one thread; fresh memory for every piece would cost more than the arithmetic."""
 
     def __init__(self, device: str) -> None:

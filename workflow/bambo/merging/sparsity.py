@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from .parts import Part, Statistics, parts_of
+from .engine import Desk
+from .parts import Part, parts_of
 from .sources import open_sources
 from .statistics import gathered, one_thread
 from .tensors import FLOATS
@@ -26,6 +27,7 @@ def sparsity(recipe: Mapping[str, Any], base: Mapping[str, str] | None, cache: P
     sources = open_sources(recipe if base is None else {**recipe, "base": dict(base)})
     origin = sources.base or sources.tensors[-1]
     statistics = gathered(recipe, sources, 1, cache)
+    desk = Desk("cpu")
     norms = torch.zeros(1 + len(sources.tensors), dtype=torch.float64)
     with one_thread():
         for name, part in parts_of(recipe, sources).items():
@@ -33,7 +35,7 @@ def sparsity(recipe: Mapping[str, Any], base: Mapping[str, str] | None, cache: P
             pieces = _spread(part)
             sums = torch.zeros_like(norms)
             for start, stop in pieces:
-                merged = _piece(part, start, stop, statistics.get(name, {}), dtype)
+                merged = desk.merged(part, start, stop, statistics.get(name, {}), dtype)
                 models = [merged, *(own[name].piece(start, stop) for own in sources.tensors)]
                 zero = origin[name].piece(start, stop).double()
                 sums += torch.stack([(model.double() - zero).abs().sum() for model in models])
@@ -46,12 +48,3 @@ def _spread(part: Part) -> list[tuple[int, int]]:
     pieces = list(part.pieces(PIECE))
     count = min(PIECES, len(pieces))
     return [pieces[place * len(pieces) // count] for place in range(count)]
-
-
-def _piece(part: Part, start: int, stop: int, statistics: Statistics, dtype: torch.dtype) -> torch.Tensor:
-    """Elements start to stop of the merged tensor."""
-    if part.same_as is not None:
-        return part.same_as.piece(start, stop)
-    work, out = torch.empty(part.buffers, stop - start), torch.empty(stop - start, dtype=dtype)
-    part.merge(start, stop, statistics, work, out)
-    return out
