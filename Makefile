@@ -7,7 +7,7 @@ SLURM ?= /tmp/bambo-slurm
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup demo test test-slurm test-vllm test-peers test-page lint format bench-demo bench-compare bench-merge bench-merge-large bench-scale bench-search bench-engines bench-proposal reference lock
+.PHONY: setup demo test test-slurm test-vllm test-peers test-page lint format bench-demo bench-compare bench-async bench-merge bench-merge-large bench-scale bench-search bench-engines bench-proposal reference lock
 
 setup: .venv/installed  ## a virtual environment with the pinned dependencies
 
