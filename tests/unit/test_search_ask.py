@@ -318,6 +318,23 @@ def test_a_known_front_copes_with_many_points_under_way(name: str) -> None:
     assert np.abs(again - alone).max() > 0.01
 
 
+@pytest.mark.parametrize("name", ["qlogehvi", "qehvi"])
+def test_a_large_batch_on_a_known_front_goes_on_from_beliefs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, the 24th point would take 16 million terms."""
+    X, Y, variance = observed(3, 12)
+    chosen = settings(acquisition=name)
+    points, _ = propose(X, Y, variance, 24, settings=chosen)
+    assert len(np.unique(points, axis=0)) == 24
+    monkeypatch.setattr(acquisition, "JOINT", 2)
+    model, corner = surrogate.fit(X, Y, variance, chosen), np.array(REFERENCE)
+    batch, _ = acquisition.maximise(model, X, Y, 3, chosen, 1, corner)
+    first, _ = acquisition.maximise(model, X, Y, 2, chosen, 1, corner)
+    third, _ = acquisition.maximise(model, X, Y, 1, chosen, 1, corner, first)
+    np.testing.assert_allclose(batch, np.concatenate([first, third]), atol=1e-3)
+
+
 def test_a_batch_on_a_known_front_is_built_one_belief_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquisition, "KNOWN_FRONT", 10)
     X, Y, variance = observed(3, 12)

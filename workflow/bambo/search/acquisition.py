@@ -13,7 +13,8 @@ Samples of the first three are quasi-Monte Carlo over fixed Sobol base samples (
 at a time, each given those before it; the paper does not say how its batch is maximised, so the greedy batch is ours.
 Points under way are integrated over by `qlognehvi`. Where the front is known, that would take twice the time for each
 of them, and they are believed instead [Ginsbourger2010]: the surrogate is told its own mean there, which leaves
-its mean as it is and takes variance away, and these means join the front.
+its mean as it is and takes variance away, and these means join the front. So are the points of a large batch, after
+every JOINT of them.
 
 References:
     [Daulton2020] S. Daulton, M. Balandat, E. Bakshy. Differentiable Expected Hypervolume Improvement for
@@ -58,6 +59,7 @@ from .surrogate import posterior, seeded, tensor
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 KNOWN_FRONT = 200
+JOINT = 8  # points of a batch over which `qlogehvi` and `qehvi` average: of n points they take 2^n - 1 terms
 CHUNK = 32  # raw points at a time: less memory, same values
 APART = 0.01  # optima that differ less than this in every variable are one
 STEP, STEPS = 0.05, 100  # of the optimiser of draws: the largest step in a weight, and how many
@@ -112,13 +114,13 @@ def maximise(
             raw = within(sobol(X.shape[1], settings["raw_samples"], seed), bounds)
             return _optima(_draws(model, q, reference), raw, settings, box)
         found, values = np.empty((0, X.shape[1])), np.empty(0)
-        together = 1 if _knows_front(X, settings) else q  # one more at a time is believed
+        together = _averaged(X, q, settings)
         while len(found) < q:
             waiting = found if pending is None else np.concatenate([pending, found])
             points, own = optimize_acqf(
                 _improvement(model, X, Y, settings, seed, reference, waiting),
                 bounds=box,
-                q=together,
+                q=min(together, q - len(found)),
                 num_restarts=settings["restarts"],
                 raw_samples=settings["raw_samples"],
                 options={"seed": seed, "init_batch_limit": CHUNK},
@@ -222,6 +224,13 @@ def _improvement(
 def _knows_front(X: NDArray[np.float64], settings: Mapping[str, Any]) -> bool:
     """Whether `qlognehvi` gives way to `qlogehvi`; by the number of observations alone, so that decisions replay."""
     return settings["acquisition"] == "qlognehvi" and len(X) > KNOWN_FRONT
+
+
+def _averaged(X: NDArray[np.float64], q: int, settings: Mapping[str, Any]) -> int:
+    """How many points of a batch are found before they are believed; the others know of each other's spread."""
+    if _knows_front(X, settings):
+        return 1
+    return q if settings["acquisition"] == "qlognehvi" else min(q, JOINT)
 
 
 def _believing(model: ModelListGP, points: torch.Tensor) -> ModelListGP:
