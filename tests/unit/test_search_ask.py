@@ -323,11 +323,11 @@ def test_a_large_batch_on_a_known_front_goes_on_from_beliefs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, the 24th point would take 16 million terms."""
+    monkeypatch.setattr(acquisition, "JOINT", 2)
     X, Y, variance = observed(3, 12)
     chosen = settings(acquisition=name)
     points, _ = propose(X, Y, variance, 24, settings=chosen)
     assert len(np.unique(points, axis=0)) == 24
-    monkeypatch.setattr(acquisition, "JOINT", 2)
     model, corner = surrogate.fit(X, Y, variance, chosen), np.array(REFERENCE)
     batch, _ = acquisition.maximise(model, X, Y, 3, chosen, 1, corner)
     first, _ = acquisition.maximise(model, X, Y, 2, chosen, 1, corner)

@@ -114,13 +114,12 @@ def maximise(
             raw = within(sobol(X.shape[1], settings["raw_samples"], seed), bounds)
             return _optima(_draws(model, q, reference), raw, settings, box)
         found, values = np.empty((0, X.shape[1])), np.empty(0)
-        together = _averaged(X, q, settings)
         while len(found) < q:
             waiting = found if pending is None else np.concatenate([pending, found])
             points, own = optimize_acqf(
                 _improvement(model, X, Y, settings, seed, reference, waiting),
                 bounds=box,
-                q=min(together, q - len(found)),
+                q=_together(X, q - len(found), settings),
                 num_restarts=settings["restarts"],
                 raw_samples=settings["raw_samples"],
                 options={"seed": seed, "init_batch_limit": CHUNK},
@@ -226,11 +225,11 @@ def _knows_front(X: NDArray[np.float64], settings: Mapping[str, Any]) -> bool:
     return settings["acquisition"] == "qlognehvi" and len(X) > KNOWN_FRONT
 
 
-def _averaged(X: NDArray[np.float64], q: int, settings: Mapping[str, Any]) -> int:
-    """How many points of a batch are found before they are believed; the others know of each other's spread."""
+def _together(X: NDArray[np.float64], left: int, settings: Mapping[str, Any]) -> int:
+    """How many of the points that a batch still lacks know of each other's spread; then they are believed."""
     if _knows_front(X, settings):
         return 1
-    return q if settings["acquisition"] == "qlognehvi" else min(q, JOINT)
+    return left if settings["acquisition"] == "qlognehvi" else min(left, JOINT)
 
 
 def _believing(model: ModelListGP, points: torch.Tensor) -> ModelListGP:
