@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 from bambo.config import base_notes, changed_keys, deciding, load, needs_base, run_settings, search_settings
-from bambo.config.models import Search
+from bambo.config.searches import Search
 from bambo.errors import BadInput
 from bambo.methods import METHODS
 from demo_config import DEMO, ROOT, demo

@@ -16,7 +16,7 @@ from bambo.config import (
     search_settings,
     settings_hash,
 )
-from bambo.config.models import Search
+from bambo.config.searches import Search
 from bambo.errors import BadInput
 from bambo.evaluation.tasks import READING, task_hash
 from bambo.files import file_hash

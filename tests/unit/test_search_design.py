@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bambo.config.models import DEFAULT_PRESET
+from bambo.config.searches import DEFAULT_PRESET
 from bambo.search.design import grid, sobol, warm_start
 from bambo.search.presets import PRESETS
 from bambo.search.stopping import stalled

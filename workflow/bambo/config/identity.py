@@ -12,9 +12,12 @@ from ..objectives import depends_on_device
 from ..search.presets import NEUTRAL
 from ..search.stopping import budget
 from .errors import one_line, shown
+from .evaluation import Evaluation
 from .importance import asking, importance_identity
 from .methods import grid_weights
-from .models import IDENTITY, Config, Evaluation, Source, Span
+from .models import Config, Source
+from .searches import Span
+from .table import IDENTITY
 
 # May change within a run: they say when a search ends, not what it proposes.
 BUDGET = ("iterations", "evaluations", "stop", "slots")

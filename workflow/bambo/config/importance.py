@@ -8,7 +8,8 @@ from ..errors import BadInput
 from ..evaluation.prompts import KEY, check_overlap, local_questions, read_prompts
 from ..files import file_hash
 from .errors import Problem
-from .models import Config, Search
+from .models import Config
+from .searches import Search
 
 PRIORS = ("importance", "importance-start")
 

@@ -13,7 +13,8 @@ from .errors import Location, Problem, bad_input, found, nearest, schema_problem
 from .identity import search_settings
 from .importance import coverage_problems, importance_problems
 from .methods import check_method, grid_weights, weightless
-from .models import Config, Objective, Search
+from .models import Config, Objective
+from .searches import Search
 
 # Names that the tables use themselves, beside those of metrics: columns beside objectives, rows beside searches.
 COLUMNS = {

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..errors import BadInput
 from ..methods import METHODS, check_parameters
-from .models import Config, Search, Span
+from .models import Config
+from .searches import Search, Span
 
 
 def check_method(search: Search, sources: int) -> Iterator[tuple[str, str]]:

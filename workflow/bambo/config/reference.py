@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ..files import write_text
 from ..search.presets import PRESETS
-from .models import DEFAULT_PRESET
 from .schema import Row, config_schema, expectation, resolved, rows
+from .searches import DEFAULT_PRESET
 
 INTRODUCTION = """\
-<!-- Made by `python -m bambo.config --write` from workflow/bambo/config/models.py: edit that. -->
+<!-- Made by `python -m bambo.config --write` from the tables in workflow/bambo/config: edit those. -->
 
 # The config
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ..config.errors import bad_input, schema_problems
 from ..config.methods import grid_weights
-from ..config.models import Search as Settings
+from ..config.searches import Search as Settings
 from ..errors import BadInput
 from ..pareto import non_dominated
 from ..space import rounded
