@@ -144,7 +144,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
             cross_table(rows, levels) if (rows["noise"] != NOISE).any() else [],
             "Chosen sets; seeds in brackets.",
         ),
-        ("Partitions, 48 evaluations, simulated", ablation_table(rows), ""),
+        *((f"Partitions, {n} evaluations, simulated", ablation_table(rows, n), "") for n in BUDGETS),
         (
             "Wall-clock at 4 and 16 workers, simulated",
             workers_table(rows),

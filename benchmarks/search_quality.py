@@ -91,6 +91,7 @@ def groups(tune: bool) -> dict[str, list[Cell]]:
         "main": main,
         "longer": [replace(cell, budget=88) for cell in main],
         "ablation": [*dict.fromkeys(ablation)],
+        "ablation-longer": [replace(cell, budget=88) for cell in dict.fromkeys(ablation)],
         "noise": [replace(cell, noise=noise) for noise in (1.0, 0.0) for cell in main],
         "staged": [
             Cell(preset, dimension, 0, noise=noise, first_share=share, changes=(("leave", leave),))
@@ -119,6 +120,7 @@ ORDER = [
     ("noise", 2, 16),
     ("staged", 8, 16),
     ("ablation", 4, 16),
+    ("ablation-longer", 0, 16),
     ("workers", 2, 16),
     ("functions", 2, 16),
 ]

@@ -210,7 +210,7 @@ def function_table(rows: pd.DataFrame, dimension: int) -> list[str]:
     )
 
 
-def ablation_table(rows: pd.DataFrame, n: int = 48) -> list[str]:
+def ablation_table(rows: pd.DataFrame, n: int) -> list[str]:
     """Partitions: by strategy and number of blocks, `bambo-robust` in each, against 6 hybrid blocks."""
     found = rows[(rows["preset"] == "bambo-robust") & (rows["problem"] == LANDSCAPE) & (rows["n"] == n)]
     found = found[(found["noise"] == NOISE) & (found["workers"] == 4) & ~found["full"]]
