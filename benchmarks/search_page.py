@@ -146,9 +146,9 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         ),
         *((f"Partitions, {n} evaluations, simulated", ablation_table(rows, n), "") for n in BUDGETS),
         (
-            "Wall-clock at 4 and 16 workers, simulated",
+            "Wall-clock at 4 and 16 workers, 88 evaluations, simulated",
             workers_table(rows),
-            "Where a batch has 16 points at 16 workers.",
+            "Where a batch has 16 points at 16 workers; on the seeds that ran at both.",
         ),
         ("Staged evaluation, 48 evaluations, simulated", staged_table(rows), STAGED_WORDS),
         *(

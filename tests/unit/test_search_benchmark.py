@@ -220,6 +220,40 @@ def test_evaluations_to_reach_the_papers_value_are_interpolated() -> None:
     assert reached(space, "ap-bmm", 24) == "12"
     assert reached(space, "sobol", 24) == "> 24"
     assert reached(space, "bambo", 24) == "24"
+    assert reached(space, "moead", 24) == "-"
+
+
+def test_evaluations_to_reach_a_value_are_told_from_looks_at_all_seeds() -> None:
+    rows = [
+        {"preset": preset, "seed": seed, "n": n, "posterior": value}
+        for preset, seed, looks in [
+            ("bambo", 1, {24: 0.5}),
+            ("bambo", 2, {24: 0.5}),
+            ("ap-bmm", 1, {8: 0.6, 16: 0.4, 24: 0.7}),
+            ("ap-bmm", 2, {16: 0.4, 24: 0.7}),
+            ("ap-bmm", 3, {8: 0.9}),
+        ]
+        for n, value in looks.items()
+    ]
+    assert reached(pd.DataFrame(rows), "ap-bmm", 24) == "19"
+
+
+def test_workers_are_compared_on_the_seeds_that_ran_with_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
+    monkeypatch.setattr(
+        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
+    )
+    records = {}
+    for seed, workers, value in [(100, 4, 0.6), (101, 4, 0.8), (100, 16, 0.5), (102, 16, 0.9)]:
+        cell = Cell("bambo-robust", 8, seed, budget=88, workers=workers)
+        look = {"n": 88, "observed": 0.4, "posterior": value, "claimed": 0.9, "clock": 36e3 / workers}
+        records[cell] = record(cell, looks=[look])
+    assert search_report.workers_table(search_report.frame(records))[2:] == [
+        "| bambo-robust | 8 | 4 | 1 | 2.5 | 0.90 | 0.600 |  |",
+        "| bambo-robust | 8 | 16 | 1 | 0.6 | 0.90 | 0.500 | -0.100 |",
+    ]
 
 
 def test_shares_are_of_the_best_known_which_no_run_exceeds(
