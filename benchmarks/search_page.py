@@ -128,11 +128,10 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         "",
         "Simulated. 95 % intervals, seeds in brackets; blue: more than ours, red: less, grey: not to be told apart.",
         "",
-        "## Pairs, simulated",
-        "",
-        *pair_table(rows, PAIRS, 48),
-        "",
     ]
+    for n in BUDGETS:
+        if (rows["n"] == n).any():
+            parts += [f"## Pairs, {n} evaluations, simulated", "", *pair_table(rows, PAIRS, n), ""]
     levels = [
         (f"D = {dimension}, noise {noise}", {"dimension": dimension, "noise": noise})
         for dimension in SPACES
