@@ -84,14 +84,15 @@ def groups(tune: bool) -> dict[str, list[Cell]]:
     ]
     ablation = [Cell("bambo-robust", blocks + 2, 0) for blocks in BLOCKS]
     ablation += [Cell("bambo-robust", 8, 0, strategy=strategy) for strategy in STRATEGIES]
+    ablation = [*dict.fromkeys(ablation)]
     wide = [
         Cell(preset, dimension, 0, workers=16) for dimension, presets in WIDE.items() for preset in presets
     ]
     return {
         "main": main,
         "longer": [replace(cell, budget=88) for cell in main],
-        "ablation": [*dict.fromkeys(ablation)],
-        "ablation-longer": [replace(cell, budget=88) for cell in dict.fromkeys(ablation)],
+        "ablation": ablation,
+        "ablation-longer": [replace(cell, budget=88) for cell in ablation],
         "noise": [replace(cell, noise=noise) for noise in (1.0, 0.0) for cell in main],
         "staged": [
             Cell(preset, dimension, 0, noise=noise, first_share=share, changes=(("leave", leave),))

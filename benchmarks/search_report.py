@@ -251,12 +251,11 @@ def workers_table(rows: pd.DataFrame, n: int = BUDGETS[-1]) -> list[str]:
         here = here[(here["preset"] == preset) & here["seed"].isin(there["seed"])]
         there = there[there["seed"].isin(here["seed"])]
         gap = difference(by_seed(there, str(preset)), by_seed(here, str(preset)))
-        for workers, own in ((4, here), (16, there)):
+        for workers, own, shown in ((4, here, ""), (16, there, gap)):
             if len(own):
                 lines.append(
                     f"| {preset} | {dimension} | {workers} | {len(own)} | {own['hours'].mean():.1f} "
-                    f"| {own['utilisation'].mean():.2f} | {spread(own['posterior'])} "
-                    f"| {gap if workers == 16 else ''} |"
+                    f"| {own['utilisation'].mean():.2f} | {spread(own['posterior'])} | {shown} |"
                 )
     return lines if len(lines) > 2 else []
 

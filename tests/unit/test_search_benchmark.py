@@ -197,6 +197,14 @@ def test_work_goes_on_where_it_stopped(runs: Path) -> None:
 # ----------------------------------------------------------------------------------------------- statistics
 
 
+@pytest.fixture
+def unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares are the hypervolumes themselves: no best one is searched for."""
+    monkeypatch.setattr(
+        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
+    )
+
+
 def test_differences_are_paired_by_seed() -> None:
     gap = difference(pd.Series({1: 0.5, 2: 0.9, 3: 0.1}), pd.Series({1: 0.4, 2: 0.6, 4: 0.0}))
     assert gap.pairs == 2
@@ -238,13 +246,8 @@ def test_evaluations_to_reach_a_value_are_told_from_looks_at_all_seeds() -> None
     assert reached(pd.DataFrame(rows), "ap-bmm", 24) == "19"
 
 
-def test_workers_are_compared_on_the_seeds_that_ran_with_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
-    monkeypatch.setattr(
-        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
-    )
+@pytest.mark.usefixtures("unscaled")
+def test_workers_are_compared_on_the_seeds_that_ran_with_both() -> None:
     records = {}
     for seed, workers, value in [(100, 4, 0.6), (101, 4, 0.8), (100, 16, 0.5), (102, 16, 0.9)]:
         cell = Cell("bambo-robust", 8, seed, budget=88, workers=workers)
@@ -279,13 +282,10 @@ def test_a_part_of_a_finer_grid_is_no_grid_of_that_budget(
     assert list(search_report.frame({cell: record(cell, looks=looks)})["n"]) == [40, 88]
 
 
+@pytest.mark.usefixtures("unscaled")
 def test_page_ranks_by_pairs_says_who_is_ahead_and_that_all_is_simulated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
-    monkeypatch.setattr(
-        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
-    )
     monkeypatch.setattr(search_page, "DOCS", tmp_path)
     (tmp_path / "figures").mkdir()
     values = {"layer-wise": 0.6, "ap-bmm": 0.7, "nsga2": 0.8, "sobol": 0.5}
@@ -315,13 +315,8 @@ def test_page_ranks_by_pairs_says_who_is_ahead_and_that_all_is_simulated(
         assert (tmp_path / "figures" / f"search-{figure}.svg").stat().st_size > 10_000
 
 
-def test_staged_searches_stand_beside_those_that_ask_all_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
-    monkeypatch.setattr(
-        search_report, "best_known", lambda records: dict.fromkeys(map(search_report.scale, records), 1.0)
-    )
+@pytest.mark.usefixtures("unscaled")
+def test_staged_searches_stand_beside_those_that_ask_all_at_once() -> None:
     records = {}
     for seed in (100, 101):
         whole = Cell("bambo-robust", 8, seed)
