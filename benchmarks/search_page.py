@@ -83,7 +83,7 @@ How to read the tables:
   workers.
 - *CPU s a proposal*: on shared cores, after the initial design, with {CHEAP["mc_samples"]} Monte Carlo samples,
   {CHEAP["restarts"]} restarts and {CHEAP["raw_samples"]} raw points where the presets have 128, 10 and 512; what that
-  costs in hypervolume is in the last table.
+  costs in hypervolume is under *Cheaper acquisition*.
 - *Evaluations until `bambo`*: until the mean of chosen sets is that of the paper's settings at the end, on the seeds
   that both have.
 - Landscapes are of weights alone: `cma-es` and `mm-mo`, which search densities, too, search weights here, `mm-mo` one
