@@ -180,8 +180,8 @@ def dimension_notes(config: Config) -> list[str]:
         if settings["optimiser"] == "bayesian" and count > 1 and evaluations < LEAST_PER_VARIABLE * count:
             notes.append(
                 f"searches.{name}: {evaluations} evaluations of {count} variables, {evaluations / count:.1f} each, "
-                f"where {LEAST_PER_VARIABLE} are few: simulated searches then did no better than a grid of single "
-                "weights; raise iterations, or search blocks, or start_from them"
+                f"where {LEAST_PER_VARIABLE} are few: simulated searches then did little or no better than a grid of "
+                "single weights; raise iterations, or search blocks, or start_from them"
             )
     return notes
 
