@@ -1,46 +1,22 @@
-"""What a whole run takes, reckoned before it is spent: evaluations, tokens, hours, disk, money.
+"""The estimate of a run: each figure, and what it stands on."""
 
-Each figure comes from the first of these that has it: what the user gives, finished evaluations of the run, its smoke
-run, an assumption. docs/qwen3-4b.md goes through the arithmetic.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from .candidate.folder import SAMPLES, all_folders, read_scores
-from .candidate.work import SIMULATED
-from .checkpoint import open_checkpoint
-from .config import Config, is_hub_id, iterations, search_settings
-from .confirm import confirm_ids
-from .disk import size
-from .errors import BadInput
-from .evaluation.data import read_data
-from .files import read_json
-from .run import simplest
-from .search.stopping import slots
-from .smoke import smoke_ids
-from .space import alone, everywhere, expand, variables
-from .start import RECORD
-
-
-class Range(NamedTuple):
-    """From the shortest answers to the longest."""
-
-    low: float
-    high: float
-
-    def __mul__(self, factor: Any) -> "Range":
-        return Range(self.low * factor, self.high * factor)
-
-    def __add__(self, other: Any) -> "Range":
-        return Range(self.low + other.low, self.high + other.high)
-
-    def under(self, most: float) -> "Range":
-        return Range(min(self.low, most), min(self.high, most))
+from ..candidate.work import SIMULATED
+from ..checkpoint import open_checkpoint
+from ..config import Config, is_hub_id
+from ..disk import size
+from ..errors import BadInput
+from ..evaluation.data import read_data
+from ..files import read_json
+from ..start import RECORD
+from .measured import measured
+from .ranges import Range, number
+from .stages import Stage, end_points, stages
 
 
 class Known(NamedTuple):
@@ -79,26 +55,6 @@ class Given:
     parallel: int | None = None
 
 
-class Measured(NamedTuple):
-    """Means of evaluations that are done; None where they do not tell."""
-
-    source: str  # in words
-    whole: bool  # of all questions, not of a smoke run's few
-    questions: dict[str, int]
-    prompt_tokens: dict[str, float]
-    output_tokens: dict[str, Range]  # least and most of the candidates
-    tokens_per_second: float | None  # of one GPU
-    start_seconds: float | None
-    on_gpu: bool
-
-
-class Stage(NamedTuple):
-    """Evaluations that can run side by side, and in how many jobs they do."""
-
-    evaluations: int
-    jobs: int
-
-
 class Line(NamedTuple):
     """An assumption: what, its value, where that comes from, the option that changes it."""
 
@@ -106,111 +62,6 @@ class Line(NamedTuple):
     value: str
     source: str
     option: str
-
-
-# ------------------------------------------------------------------------------------------------- evaluations
-
-
-def end_points(config: Config) -> int:
-    """Each source under the files of all, and all but one under their own."""
-    return 2 * len(config.sources) - 1
-
-
-def stages(config: Config) -> dict[str, list[Stage]]:
-    """New evaluations of every search, initial ones first; end points are none, nor is what another search begins with.
-
-    At most: random points of two searches may agree, and a search may stop early.
-    """
-    count = len(config.sources)
-    ends = [alone(place, count) for place in range(count)]
-    asked = {_model(config, own, {"method": "linear"}) for own in ends}
-    found = {}
-    for name in config.searches:
-        settings = search_settings(config, name)
-        limit = settings["evaluations"] or float("inf")
-        if settings["initial"] == "grid":
-            own = [each if isinstance(each, list) else [each, 1 - each] for each in settings["weights"]]
-        else:
-            own = [*ends, [1 / count] * count]
-        whole = {_model(config, weights, settings) for weights in own}  # the same in the whole model
-        initial = len(whole - asked) + settings["n_initial"] - len(own)
-        asked |= whole
-        counts, total = [initial], settings["n_initial"]
-        if settings["schedule"] == "async":  # waves of its slots, as if all took equally long
-            left, size = iterations(config, name) - total, slots(settings)
-            counts += [min(size, left - begun) for begun in range(0, left, size)]
-            found[name] = [Stage(count, count) for count in counts]
-            continue
-        for _ in range(iterations(config, name)):
-            counts.append(int(min(settings["batch_size"], limit - total)))
-            total += counts[-1]
-        each = config.evaluation.candidates_per_job
-        found[name] = [Stage(count, ceil(count / each)) for count in counts]
-    return found
-
-
-def _model(config: Config, weights: Sequence[float], settings: Mapping[str, Any]) -> str:
-    """A name of the model with the same weights in every part, and what is searched beside them in its middle."""
-    found = variables([{"name": "model", "groups": ["model"]}], list(config.sources), settings)
-    return str(simplest(expand(everywhere(weights, found), found, settings), config.base_source))
-
-
-# ------------------------------------------------------------------------------------------------- measured
-
-
-def measured(config: Config) -> Iterator[Measured]:
-    """What is known from the run itself: all its evaluations, then its smoke run."""
-    if config.evaluation.engine == SIMULATED or not config.folder.is_dir():
-        return
-    smoke, confirming = smoke_ids(config.folder), confirm_ids(config.folder)
-    done: dict[bool, list[Path]] = {True: [], False: []}
-    for folder in all_folders(config.folder):
-        if folder.name in confirming:
-            continue
-        try:
-            scored = read_scores(folder)["status"] == "ok"
-        except BadInput:
-            scored = False
-        if scored:
-            done[folder.name not in smoke].append(folder)
-    for whole, folders in done.items():
-        if folders:
-            yield _means(folders, whole)
-
-
-def _means(folders: Sequence[Path], whole: bool) -> Measured:
-    all_scores = [read_scores(folder) for folder in folders]
-    names = list(all_scores[0]["benchmarks"])
-    tokens = {name: [scores["benchmarks"][name]["tokens"] for scores in all_scores] for name in names}
-    generated = sum(
-        part["tokens"] * part["questions"] * part["repeats"]
-        for scores in all_scores
-        for part in scores["benchmarks"].values()
-    )
-    seconds = sum(scores["generation_seconds"] * max(scores["gpus"], 1) for scores in all_scores)
-    return Measured(
-        f"measured over {len(folders)} evaluations of this run" if whole else "measured by the smoke run",
-        whole,
-        {name: all_scores[0]["benchmarks"][name]["questions"] for name in names} if whole else {},
-        _prompt_tokens(folders[0]),
-        {name: Range(min(values), max(values)) for name, values in tokens.items()},
-        generated / seconds if seconds else None,
-        median(scores["seconds"] - scores["generation_seconds"] for scores in all_scores),
-        any(scores["gpus"] for scores in all_scores),
-    )
-
-
-def _prompt_tokens(folder: Path) -> dict[str, float]:
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(folder / SAMPLES, columns=["benchmark", "prompt_tokens"])
-    counts: dict[str, list[int]] = {}
-    for row in table.to_pylist():
-        counts.setdefault(row["benchmark"], []).append(row["prompt_tokens"])
-    return {name: fmean(values) for name, values in counts.items()}
-
-
-# ------------------------------------------------------------------------------------------------- the estimate
 
 
 class Estimate:
@@ -466,11 +317,3 @@ def _sum(parts: Iterator[Range]) -> Range:
 
 def _option(key: str) -> str:
     return f"--{key.replace('_', '-')}"
-
-
-def number(value: float | Range, digits: int = 0) -> str:
-    """1,234 or 1,234 - 5,678."""
-    if isinstance(value, Range):
-        low, high = number(value.low, digits), number(value.high, digits)
-        return low if low == high else f"{low} - {high}"
-    return f"{value:,.{digits}f}"
