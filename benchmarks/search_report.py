@@ -81,7 +81,7 @@ def scale(cell: Cell) -> str:
     """What a cell's hypervolumes are shares of: the best known of a landscape's layers, or of a test function."""
     if cell.problem == LANDSCAPE:
         return f"{LANDSCAPE} {VERSION}, seed {cell.seed}"
-    return cell.problem
+    return f"{cell.problem}, D = {cell.dimension}"
 
 
 def best_known(records: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float]:
@@ -90,7 +90,8 @@ def best_known(records: Mapping[Cell, Mapping[str, Any]]) -> dict[str, float]:
     for cell, record in records.items():
         name = scale(cell)
         if name not in kept:
-            kept[name] = problem(cell.problem, LAYERWISE, cell.seed).best()
+            dimension = LAYERWISE if cell.problem == LANDSCAPE else cell.dimension
+            kept[name] = problem(cell.problem, dimension, cell.seed).best()
         kept[name] = max(
             kept[name], *(look[key] for look in record["looks"] for key in ("observed", "posterior"))
         )

@@ -264,7 +264,7 @@ def test_shares_are_of_the_best_known_which_no_run_exceeds(
 ) -> None:
     monkeypatch.setattr(search_report, "BEST", tmp_path / "best.json")
     cell = replace(CELL, problem="zdt1", noise=0.0)
-    best = problem("zdt1", 38, 100).best()
+    best = problem("zdt1", cell.dimension, 100).best()
     low = search_report.frame({cell: record(cell)})
     assert low["posterior"].iloc[0] == pytest.approx(0.6 / best)
     look = {"n": 20, "observed": 2 * best, "posterior": 0.6, "claimed": 0.9, "clock": 0.0}
@@ -357,9 +357,19 @@ def test_zdt3_is_the_published_one() -> None:
     u = np.abs(x[0, 1:] - task._optimum) / np.maximum(task._optimum, 1 - task._optimum)
     g = 1 + 9 * u.mean()
     f = np.array([0.3, g * (1 - np.sqrt(0.3 / g) - 0.3 / g * np.sin(10 * np.pi * 0.3))])
-    # Its front reaches from 0 to .8518 and from -.7734 to 1.
-    expected = 1 - (f - [0, -0.7734]) / (np.array([0.8518, 1]) - [0, -0.7734])
+    # Its front reaches from 0 to .8518 and from -.7734 to 1; in half of the space the second objective is above 3.94.
+    expected = 1 - (f - [0, -0.7734]) / [0.8518, (3.94 + 0.7734) / 1.1]
     np.testing.assert_allclose(task.true(x)[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("dimension", [8, 38])
+def test_random_points_reach_beyond_the_reference_point_of_test_functions(name: str, dimension: int) -> None:
+    task = problem(name, dimension, 5)
+    Y = task.true(np.random.default_rng(1).random((1_000, dimension)))
+    assert 0.05 < hypervolume(Y[:48], REFERENCE) / task.best() < 0.7
+    assert ((Y > -0.1).mean(axis=0) > 0.45).all()
+    assert (task.true(np.ones((1, dimension))) <= 1).all()
 
 
 def test_best_known_front_is_above_what_many_points_reach(monkeypatch: pytest.MonkeyPatch) -> None:
