@@ -18,11 +18,11 @@ from search_report import (
     ablation_table,
     by_seed,
     chosen,
-    cross_table,
+    cross_tables,
     difference,
     frame,
     full_table,
-    function_table,
+    function_tables,
     main_table,
     pair_table,
     staged_table,
@@ -140,8 +140,8 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
     optional = [
         (
             "Other levels of noise, 48 evaluations, simulated",
-            cross_table(rows, levels) if (rows["noise"] != NOISE).any() else [],
-            "Chosen sets; seeds in brackets.",
+            cross_tables(rows, levels) if (rows["noise"] != NOISE).any() else [],
+            "Chosen sets; seeds in brackets. `layer-wise` and `bambo-robust` have the same settings.",
         ),
         *((f"Partitions, {n} evaluations, simulated", ablation_table(rows, n), "") for n in BUDGETS),
         (
@@ -153,7 +153,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         *(
             (
                 f"Test functions, simulated searches, D = {dimension}, 48 evaluations",
-                function_table(rows, dimension),
+                function_tables(rows, dimension),
                 FUNCTION_WORDS,
             )
             for dimension in SPACES
@@ -172,8 +172,9 @@ STAGED_WORDS = (
     "`leave`; what is left counts as an evaluation. Promoted points are merged and loaded twice."
 )
 FUNCTION_WORDS = (
-    "Noise-free, optima moved by each seed, without importance; simulated durations. "
-    "Shares of the true front's hypervolume."
+    "Noise-free, optima moved by each seed, without importance; simulated durations. Chosen sets, as shares of the "
+    "true front's hypervolume; seeds in brackets. The reference point is the usual one, 1.1 times as far as the front "
+    "reaches, or where random points are worse than that, their median."
 )
 
 

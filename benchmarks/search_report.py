@@ -192,23 +192,38 @@ def pair_table(rows: pd.DataFrame, pairs: Iterable[tuple[str, int, str, int]], n
     return lines
 
 
-def cross_table(rows: pd.DataFrame, columns: Sequence[tuple[str, dict[str, Any]]], n: int = 48) -> list[str]:
-    """Mean share of the chosen set (number of seeds) of every search under several settings."""
-    cells = {name: chosen(rows, n=n, **fields).groupby("preset")["posterior"] for name, fields in columns}
-    cells = {name: grouped for name, grouped in cells.items() if grouped.ngroups}
-    presets = list(dict.fromkeys(preset for grouped in cells.values() for preset in grouped.groups))
-    lines = [f"| search | {' | '.join(cells)} |", "|---" * (len(cells) + 1) + "|"]
-    for preset in presets:
-        shown = []
-        for grouped in cells.values():
-            values = grouped.get_group(preset).to_numpy() if preset in grouped.groups else np.empty(0)
-            shown.append(f"{values.mean():.3f} ({len(values)})" if len(values) else "")
-        lines.append(f"| {preset} | {' | '.join(shown)} |")
-    return lines if cells else []
+def cross_tables(rows: pd.DataFrame, columns: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Every search under several settings after 48 evaluations: mean share of the chosen set, and less that of ours."""
+    settings = {name: chosen(rows, n=48, **fields) for name, fields in columns}
+    settings = {name: own for name, own in settings.items() if len(own)}
+    if not settings:
+        return []
+    presets = list(
+        dict.fromkeys(preset for own in settings.values() for preset in sorted(set(own["preset"])))
+    )
+    head = [f"| search | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+    shares, gaps = (
+        [f"| {preset} | {' | '.join(cell(own, preset) for own in settings.values())} |" for preset in presets]
+        for cell in (_share, _gap)
+    )
+    ours = {OURS[fields["dimension"]] for _, fields in columns}
+    gaps = [line for line, preset in zip(gaps, presets, strict=True) if preset not in ours]
+    less = f"Less that of {' or '.join(f'`{name}`' for name in sorted(ours))}, paired, 95 % intervals:"
+    return [*head, *shares, "", less, "", *head, *gaps]
 
 
-def function_table(rows: pd.DataFrame, dimension: int) -> list[str]:
-    return cross_table(
+def _share(own: pd.DataFrame, preset: str) -> str:
+    values = by_seed(own, preset)
+    return f"{values.mean():.3f} ({len(values)})" if len(values) else ""
+
+
+def _gap(own: pd.DataFrame, preset: str) -> str:
+    gap = difference(by_seed(own, preset), by_seed(own, OURS[own["dimension"].iloc[0]]))
+    return str(gap) if gap.pairs else ""
+
+
+def function_tables(rows: pd.DataFrame, dimension: int) -> list[str]:
+    return cross_tables(
         rows, [(name, {"problem": name, "noise": 0.0, "dimension": dimension}) for name in FUNCTIONS]
     )
 

@@ -259,6 +259,22 @@ def test_workers_are_compared_on_the_seeds_that_ran_with_both() -> None:
     ]
 
 
+@pytest.mark.usefixtures("unscaled")
+def test_searches_on_a_function_stand_with_their_differences_by_seed() -> None:
+    records = {}
+    for preset, seed, value in [("bambo-robust", 100, 0.6), ("sobol", 100, 0.5), ("sobol", 101, 0.9)]:
+        cell = Cell(preset, 8, seed, problem="zdt2", noise=0.0)
+        look = {"n": 48, "observed": 0.4, "posterior": value, "claimed": 0.9, "clock": 36e3}
+        records[cell] = record(cell, looks=[look])
+    rows = search_report.frame(records)
+    assert search_report.function_tables(rows, 8) == [
+        *("| search | zdt2 |", "|---|---|", "| bambo-robust | 0.600 (1) |", "| sobol | 0.700 (2) |"),
+        *("", "Less that of `bambo-robust`, paired, 95 % intervals:", ""),
+        *("| search | zdt2 |", "|---|---|", "| sobol | -0.100 |"),
+    ]
+    assert search_report.function_tables(rows, 38) == []
+
+
 def test_shares_are_of_the_best_known_which_no_run_exceeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
