@@ -3,8 +3,9 @@
 DTLZ2 and ZDT1 to ZDT3 [Deb2005, Zitzler2000] are turned to maximisation, y = 1 - (f - ideal) / unit, so that their
 best values are 1 as those of merges are about; noise-free and without importance. The unit is the front's own extent,
 but where random points are worse, in the median, than the reference point would then be, that is put there: above the
-usual one 48 evaluations find nothing in 38 variables, whichever search makes them. Optima lie at 0 or at .5 in every
-variable but the first, where initial designs have points: each seed moves them to a random o in [.1, .9]^(D-1).
+usual one none of the searches that were tried found anything in 38 variables with 48 evaluations. Optima lie at 0 or
+at .5 in every variable but the first, where initial designs have points: each seed moves them to a random o in
+[.1, .9]^(D-1).
 
 References:
     [Deb2005] K. Deb, L. Thiele, M. Laumanns, E. Zitzler. Scalable Test Problems for Evolutionary Multiobjective

@@ -5,7 +5,7 @@ variables, for coarser spaces too, so that spaces can be compared. Differences a
 its questions and a search; their intervals are Student's t.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,18 +198,18 @@ def cross_tables(rows: pd.DataFrame, columns: Sequence[tuple[str, dict[str, Any]
     settings = {name: own for name, own in settings.items() if len(own)}
     if not settings:
         return []
-    presets = list(
-        dict.fromkeys(preset for own in settings.values() for preset in sorted(set(own["preset"])))
-    )
-    head = [f"| search | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
-    shares, gaps = (
-        [f"| {preset} | {' | '.join(cell(own, preset) for own in settings.values())} |" for preset in presets]
-        for cell in (_share, _gap)
-    )
-    ours = {OURS[fields["dimension"]] for _, fields in columns}
-    gaps = [line for line, preset in zip(gaps, presets, strict=True) if preset not in ours]
-    less = f"Less that of {' or '.join(f'`{name}`' for name in sorted(ours))}, paired, 95 % intervals:"
-    return [*head, *shares, "", less, "", *head, *gaps]
+
+    def table(cell: Callable[[pd.DataFrame, str], str], presets: Iterable[str]) -> list[str]:
+        lines = [f"| search | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+        for preset in presets:
+            lines.append(f"| {preset} | {' | '.join(cell(own, preset) for own in settings.values())} |")
+        return lines
+
+    presets = dict.fromkeys(preset for own in settings.values() for preset in sorted(set(own["preset"])))
+    ours = sorted({OURS[fields["dimension"]] for _, fields in columns})
+    less = f"Less that of {' or '.join(f'`{name}`' for name in ours)}, paired, 95 % intervals:"
+    rivals = [preset for preset in presets if preset not in ours]
+    return [*table(_share, presets), "", less, "", *table(_gap, rivals)]
 
 
 def _share(own: pd.DataFrame, preset: str) -> str:

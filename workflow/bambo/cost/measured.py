@@ -1,9 +1,9 @@
 """What finished evaluations of a run tell of those to come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..candidate.folder import SAMPLES, all_folders, read_scores
 from ..candidate.work import SIMULATED
@@ -32,23 +32,24 @@ def measured(config: Config) -> Iterator[Measured]:
     if config.evaluation.engine == SIMULATED or not config.folder.is_dir():
         return
     smoke, confirming = smoke_ids(config.folder), confirm_ids(config.folder)
-    done: dict[bool, list[Path]] = {True: [], False: []}
+    done: dict[bool, dict[Path, Any]] = {True: {}, False: {}}
     for folder in all_folders(config.folder):
         if folder.name in confirming:
             continue
         try:
-            scored = read_scores(folder)["status"] == "ok"
+            scores = read_scores(folder)
         except BadInput:
-            scored = False
-        if scored:
-            done[folder.name not in smoke].append(folder)
-    for whole, folders in done.items():
-        if folders:
-            yield _means(folders, whole)
+            continue
+        if scores["status"] == "ok":
+            done[folder.name not in smoke][folder] = scores
+    for whole, found in done.items():
+        if found:
+            yield _means(found, whole)
 
 
-def _means(folders: Sequence[Path], whole: bool) -> Measured:
-    all_scores = [read_scores(folder) for folder in folders]
+def _means(found: Mapping[Path, Any], whole: bool) -> Measured:
+    """Of the folders' scores."""
+    folders, all_scores = [*found], [*found.values()]
     names = list(all_scores[0]["benchmarks"])
     tokens = {name: [scores["benchmarks"][name]["tokens"] for scores in all_scores] for name in names}
     generated = sum(
