@@ -126,7 +126,7 @@ def sections(rows: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
         "",
         "![Simulated paired differences](figures/search-differences.svg)",
         "",
-        "Simulated. 95 % intervals, seeds in brackets; blue: more than ours, red: less, grey: not to be told apart.",
+        "Simulated. 95 % intervals, seeds in brackets; blue: more than ours, orange: less, grey: not to be told apart.",
         "",
     ]
     for n in BUDGETS:
