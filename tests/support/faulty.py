@@ -3,7 +3,7 @@
 `interpreter(folder, faults)` writes it: everything of the job is real up to the moment when the loaded model would be
 asked. Each evaluation that gets so far leaves a line in `started.log`, so that tests can count them. Faults end when
 the file `faults.json` is emptied. With `without_cuda` an evaluation that was given a GPU notes its UUID in
-`devices.log`, and runs on the CPU.
+`devices.log`, waits there until another GPU was given away, too, and runs on the CPU.
 """
 
 import json
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MEGABYTES = 4000  # more than any job of the tests may take
+OTHER_GPU = 120.0  # seconds that an evaluation waits for one on another GPU
 
 
 def interpreter(folder: Path, faults: Mapping[str, str], without_cuda: bool = False) -> Path:
@@ -70,6 +71,15 @@ def note(folder: Path, line: str) -> None:
         log.write(f"{line}\n")
 
 
+def meet(folder: Path) -> None:
+    """Wait until evaluations had two GPUs: those of the tests are so short that they need not meet by themselves."""
+    end = time.monotonic() + OTHER_GPU
+    while time.monotonic() < end:
+        if len({line.split()[-1] for line in (folder / "devices.log").read_text().splitlines()}) > 1:
+            return
+        time.sleep(0.1)
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     _, module, step = sys.argv[2:5]
@@ -101,6 +111,7 @@ def main() -> None:
             begin(name)
             if without_cuda:
                 note(folder, f"begin {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
+                meet(folder)
             scores = evaluate(recipe, *arguments, **settings)
             if without_cuda:
                 note(folder, f"end {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
