@@ -1,4 +1,4 @@
-"""Leases: one process at a time works in a folder, on whichever host, and a dead one does not block it for ever.
+"""Leases: one process or thread at a time works in a folder, on whichever host; a dead one does not block it for ever.
 
 A lease is a file `.lease.<n>` that its holder touches from time to time. Whoever creates the next number holds it: a
 file system of a cluster lets just one process do so, while its locks may not work. It ends when
@@ -109,7 +109,7 @@ def _acquire(folder: Path, me: Holder, wait: bool, poll: float | None) -> Path:
         if who is None:
             # Created with its contents, at once, and only if it is not there: link() is atomic on NFS, too.
             mine = folder / f".lease.{top + 1}"
-            temporary = folder / f".lease.{me.host}.{me.pid}.tmp"
+            temporary = folder / f".lease.{me.host}.{me.pid}.{threading.get_ident()}.tmp"
             temporary.write_text(json.dumps(asdict(me)), encoding="utf-8")
             try:
                 os.link(temporary, mine)
