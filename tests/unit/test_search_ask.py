@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import botorch.optim.core
 import numpy as np
 import pytest
 import torch
@@ -144,6 +145,25 @@ def test_observations_without_any_difference_are_no_trouble(preset: str) -> None
     batch, info = propose(X, np.ones((4, 2)), np.zeros((4, 2)), 2, settings=settings(preset))
     assert np.isfinite(batch).all()
     assert np.isfinite(info["acquisition_value"]).all()
+
+
+@pytest.mark.parametrize("preset", ["bambo-robust", "bambo"])
+@pytest.mark.filterwarnings("error")
+def test_a_line_search_that_gives_up_is_no_end_of_the_search(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As L-BFGS-B does here and there at an optimum, where the likelihood has no digits left to gain."""
+    expected = surrogate.lengthscales(surrogate.fit(*observed(), settings(preset)))
+    minimize = botorch.optim.core.minimize_with_timeout
+
+    def gives_up(*arguments: Any, **options: Any) -> Any:
+        found = minimize(*arguments, **options)
+        found.update(success=False, message="ABNORMAL: ")
+        return found
+
+    monkeypatch.setattr(botorch.optim.core, "minimize_with_timeout", gives_up)
+    found = surrogate.lengthscales(surrogate.fit(*observed(), settings(preset)))
+    np.testing.assert_allclose(found, expected)
 
 
 def test_one_observation_is_too_few() -> None:

@@ -31,7 +31,13 @@ from typing import Any
 import numpy as np
 import torch
 from botorch.cross_validation import loo_cv
-from botorch.exceptions.warnings import BadInitialCandidatesWarning, InputDataWarning, NumericsWarning
+from botorch.exceptions.errors import ModelFittingError
+from botorch.exceptions.warnings import (
+    BadInitialCandidatesWarning,
+    InputDataWarning,
+    NumericsWarning,
+    OptimizationWarning,
+)
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import ModelListGP, SingleTaskGP
 from botorch.models.transforms import Standardize
@@ -60,7 +66,13 @@ START = log(2)  # GPyTorch's start for every positive parameter
 STRENGTH, SCALE = 1.0, sqrt(3)
 # AP-BMM: the share of the variables, most important first, up to which a fit starts from which lengthscale.
 STARTS = ((0.15, 0.5), (0.40, 1.0), (0.70, 2.0), (1.0, 5.0))
-SILENCED = (NumericalWarning, InputDataWarning, BadInitialCandidatesWarning, NumericsWarning)
+SILENCED = (
+    NumericalWarning,
+    InputDataWarning,
+    BadInitialCandidatesWarning,
+    NumericsWarning,
+    OptimizationWarning,
+)
 
 
 def fit(
@@ -75,7 +87,7 @@ def fit(
 
     X: points [n x D] in [0, 1]; Y: objectives [n x m]; variance: noise of Y [n x m], unused if inferred;
     importance: of each variable [D], in (0, 1]; weights: which variables are weights [D], None for all.
-    BadInput for fewer than two observations; BoTorch's ModelFittingError where no attempt succeeds.
+    BadInput for fewer than two observations; BoTorch's ModelFittingError where a covariance cannot be inverted.
     """
     if len(X) < 2:
         raise BadInput(
@@ -206,9 +218,18 @@ def _fitted(
     likelihoods = []
     for kernel in _kernels(X.shape[1], settings, importance, mean is not None):
         process = _process(X, y, noise, settings, kernel, mean)
-        likelihoods.append(fit_gpytorch_mll(ExactMarginalLogLikelihood(process.likelihood, process)))
+        likelihoods.append(_fitted_likelihood(ExactMarginalLogLikelihood(process.likelihood, process)))
     best = likelihoods[0] if len(likelihoods) == 1 else max(likelihoods, key=_value)
     return best.eval().model
+
+
+def _fitted_likelihood(likelihood: ExactMarginalLogLikelihood) -> ExactMarginalLogLikelihood:
+    try:
+        return fit_gpytorch_mll(likelihood)
+    except ModelFittingError:
+        # BoTorch draws other starts from the priors where a line search gives up. Without priors all of its attempts
+        # are the same, and would be in every rerun: what the line search has come to is taken.
+        return fit_gpytorch_mll(likelihood, max_attempts=1, warning_handler=lambda _: True)
 
 
 def _value(likelihood: ExactMarginalLogLikelihood) -> float:
