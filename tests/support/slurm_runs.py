@@ -1,6 +1,7 @@
 """Snakemake with `--profile slurm`, in a checkout of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,8 @@ class SlurmWorkflow(Workflow):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # A shell that runs the tests in the background has it ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def finish(self, process: subprocess.Popen[bytes], seconds: float = 900) -> int:
