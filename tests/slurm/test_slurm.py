@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from bambo.records import read_record
 from runs import Workflow, small_config
-from slurm_runs import SlurmWorkflow, slurm, wait_for
+from slurm_runs import SlurmWorkflow, slurm
+from waiting import wait_for
 
 TABLES = ["observations", "pareto", "hypervolume", "selection"]
 CHEAP = {"restarts": 2, "raw_samples": 16, "mc_samples": 16}

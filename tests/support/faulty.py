@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from waiting import wait_for
+
 MEGABYTES = 4000  # more than any job of the tests may take
-OTHER_GPU = 120.0  # seconds that an evaluation waits for one on another GPU
 
 
 def interpreter(folder: Path, faults: Mapping[str, str], without_cuda: bool = False) -> Path:
@@ -71,13 +72,9 @@ def note(folder: Path, line: str) -> None:
         log.write(f"{line}\n")
 
 
-def meet(folder: Path) -> None:
-    """Wait until evaluations had two GPUs: those of the tests are so short that they need not meet by themselves."""
-    end = time.monotonic() + OTHER_GPU
-    while time.monotonic() < end:
-        if len({line.split()[-1] for line in (folder / "devices.log").read_text().splitlines()}) > 1:
-            return
-        time.sleep(0.1)
+def used(folder: Path) -> set[str]:
+    """UUIDs of the GPUs that evaluations were given."""
+    return {line.split()[-1] for line in (folder / "devices.log").read_text().splitlines()}
 
 
 def main() -> None:
@@ -111,7 +108,8 @@ def main() -> None:
             begin(name)
             if without_cuda:
                 note(folder, f"begin {name} {os.environ['CUDA_VISIBLE_DEVICES']}")
-                meet(folder)
+                # So short are evaluations of the tests that they need not meet by themselves.
+                wait_for(lambda: len(used(folder)) > 1, "an evaluation on another GPU", seconds=120)
             scores = evaluate(recipe, *arguments, **settings)
             if without_cuda:
                 note(folder, f"end {name} {os.environ['CUDA_VISIBLE_DEVICES']}")

@@ -4,8 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +61,3 @@ class SlurmWorkflow(Workflow):
         lines = attempts.read_text().splitlines() if attempts.exists() else []
         last = json.loads(lines[-1]) if lines else {}
         return last["job"] if last.get("event") == "begin" and last["step"] == "evaluate" else None
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 300) -> Any:
-    """The first true value of the condition."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"in vain: {what}"
-        time.sleep(0.2)
-    return value

@@ -29,7 +29,7 @@ with lease.hold(Path(sys.argv[1])):
     sys.stdin.readline()
 print("left", flush=True)
 """
-# Two threads in each. A hold fails if another is inside, and adds one to a number that no lock of its own guards.
+# Two threads in each process. Each hold fails if another is inside, and adds one to a number that has no lock itself.
 COUNTING = """
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
