@@ -46,6 +46,10 @@ STAGED = (
     ("layer-wise", 38, 0.25, 0.25, 0.9),
     ("bambo-robust", 8, 1.0, 0.25, 0.9),
 )
+# All questions at once. A record has the tokens of its whole run, so that a longer one does not tell what is needed.
+UNSTAGED = tuple(
+    dict.fromkeys(Cell(preset, dimension, 0, noise=noise) for preset, dimension, noise, *_ in STAGED)
+)
 # What was tried for defaults.
 _NO_RERANKING = (("gap_reward", 0.0), ("proximity_penalty", 0.0))
 _NO_PRIOR = (("lengthscale_prior", "dimension-scaled"),)
@@ -95,8 +99,11 @@ def groups(tune: bool) -> dict[str, list[Cell]]:
         "ablation-longer": [replace(cell, budget=88) for cell in ablation],
         "noise": [replace(cell, noise=noise) for noise in (1.0, 0.0) for cell in main],
         "staged": [
-            Cell(preset, dimension, 0, noise=noise, first_share=share, changes=(("leave", leave),))
-            for preset, dimension, noise, share, leave in STAGED
+            *UNSTAGED,
+            *(
+                Cell(preset, dimension, 0, noise=noise, first_share=share, changes=(("leave", leave),))
+                for preset, dimension, noise, share, leave in STAGED
+            ),
         ],
         "workers": [replace(cell, budget=88) for cell in wide],
         "full": [Cell("bambo-robust", 8, 0, full=True), Cell("layer-wise", 38, 0, full=True)],
@@ -173,9 +180,9 @@ def current(records: Iterable[dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
 
 
 def is_done(cell: Cell, done: Iterable[Cell]) -> bool:
-    """Whether a run told what this one would: a longer run of a search tells of a shorter one, but for the grid."""
-    longer = {cell, replace(cell, budget=88)} if cell.preset != "model-grid" else {cell}
-    return not longer.isdisjoint(done)
+    """Whether a run told what this one would: a longer one does, but for the grid and what stages are compared with."""
+    alone = cell.preset == "model-grid" or replace(cell, seed=0) in UNSTAGED
+    return not {cell if alone else replace(cell, budget=88), cell}.isdisjoint(done)
 
 
 def missing(cells: Iterable[Cell]) -> list[Cell]:

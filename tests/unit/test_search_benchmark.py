@@ -168,6 +168,15 @@ def test_a_longer_run_tells_of_a_shorter_one_but_for_the_grid() -> None:
     assert not is_done(replace(short, preset="model-grid"), [replace(long, preset="model-grid")])
 
 
+def test_what_stages_are_compared_with_is_run_to_the_same_budget() -> None:
+    staged = search_quality.groups(False)["staged"]
+    bases = [cell for cell in staged if cell.first_share is None]
+    assert {replace(cell, first_share=None, changes=()) for cell in staged} == {*bases}
+    for cell in bases:
+        assert not is_done(replace(cell, seed=107), [replace(cell, seed=107, budget=88)])
+        assert is_done(cell, [cell])
+
+
 def test_tuning_and_reporting_have_seeds_of_their_own() -> None:
     tuned = {cell.seed for cell in plan(16, [], [], tune=True)}
     reported = {cell.seed for cell in plan(16, [], [], tune=False)}
