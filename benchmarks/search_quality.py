@@ -182,7 +182,8 @@ def current(records: Iterable[dict[str, Any]]) -> dict[Cell, dict[str, Any]]:
 def is_done(cell: Cell, done: Iterable[Cell]) -> bool:
     """Whether a run told what this one would: a longer one does, but for the grid and what stages are compared with."""
     alone = cell.preset == "model-grid" or replace(cell, seed=0) in UNSTAGED
-    return not {cell if alone else replace(cell, budget=88), cell}.isdisjoint(done)
+    telling = {cell} if alone else {cell, replace(cell, budget=88)}
+    return not telling.isdisjoint(done)
 
 
 def missing(cells: Iterable[Cell]) -> list[Cell]:
